@@ -1,0 +1,28 @@
+/* See rng.h. */
+#include "src/base/rng.h"
+
+#include "src/base/assert.h"
+
+void mp_rng_init(struct mp_rng *r, uint64_t seed)
+{
+    r->state = seed;
+}
+
+uint64_t mp_rng_next(struct mp_rng *r)
+{
+    uint64_t z = (r->state += 0x9e3779b97f4a7c15u);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+uint64_t mp_rng_below(struct mp_rng *r, uint64_t bound)
+{
+    mp_assert(bound > 0);
+    uint64_t reject = (0 - bound) % bound;
+    for (;;) {
+        uint64_t x = mp_rng_next(r);
+        if (x >= reject)
+            return x % bound;
+    }
+}
