@@ -1,0 +1,181 @@
+/* One run of one graph: checks it, hands its steps out as soon as their own inputs are there, and
+ * keeps the record that is the run object. A sans-I/O machine like every core: time, entropy and
+ * memory come in, what is to be done comes out as effects, carried out in order by the driver.
+ *
+ * Life of a machine: LOAD (graph bytes) -> RESOLVE effects, one for each step (what it calls and
+ * needs), answered by RESOLVED events -> START -> INVOKE / CANCEL / EVENT effects, answered by
+ * COMPLETED and FAILED events -> FINISHED, the last effect. A graph with faults of its own still
+ * asks to resolve its sound steps, so that all faults are told together: START then gives REFUSED
+ * and nothing ran. Each INVOKE is answered by exactly one COMPLETED or FAILED, also after CANCEL.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "src/base/alloc.h"
+#include "src/base/buf.h"
+#include "src/base/compiler.h"
+#include "src/base/err.h"
+#include "src/base/slice.h"
+#include "src/base/time.h"
+#include "src/wire/error.h"
+
+struct mp_graph; /* opaque; its size is mp_graph_size() so that the caller can place it */
+
+enum mp_graph_status {
+    MP_GRAPH_RUNNING,
+    MP_GRAPH_SUCCEEDED,
+    MP_GRAPH_FAILED,
+    MP_GRAPH_CANCELLED,
+    MP_GRAPH_TIMED_OUT
+};
+
+struct mp_graph_config {
+    struct mp_slice run_id; /* copied */
+    struct mp_slice node;   /* the coordinator's name; copied */
+    uint32_t steps_max;
+    size_t value_bytes_max; /* of one value, also of `output` */
+    size_t kept_bytes_max;  /* of all results held at once; over it the run fails with
+                               RESOURCE_EXHAUSTED/RUN_TOO_LARGE */
+    mp_duration timeout;    /* of the run, where the graph names none (or a longer one) */
+    bool has_trace;         /* `levels` with results in the run object */
+    bool has_events;        /* EVENT effects */
+    bool is_plan;           /* only checked and planned, never started */
+};
+
+/* How an attempt went, as whoever carried it out measured it. */
+struct mp_graph_timing {
+    mp_duration queue;   /* waiting for a worker */
+    mp_duration network; /* between nodes and processes */
+    mp_duration run;     /* in the function */
+};
+
+enum mp_graph_event_kind {
+    MP_GRAPH_LOAD,
+    MP_GRAPH_RESOLVED,
+    MP_GRAPH_START,
+    MP_GRAPH_COMPLETED,
+    MP_GRAPH_FAILED_CALL,
+    MP_GRAPH_CANCEL_RUN,
+    MP_GRAPH_TIMER
+};
+
+struct mp_graph_event {
+    enum mp_graph_event_kind kind;
+    union {
+        struct {
+            struct mp_slice graph; /* MessagePack; borrowed until the machine's end */
+            struct mp_slice input; /* replaces the graph's own input unless empty; borrowed too */
+        } load;
+        struct {
+            uint32_t step;
+            bool is_refused;         /* then `fault` says why (UNKNOWN_FUNCTION …) */
+            struct mp_fault fault;   /* its step field is filled in by the machine */
+            struct mp_slice version; /* of the module; copied */
+            struct mp_slice node;    /* where the router would send it now; copied */
+            uint32_t workers;        /* of all providers together: 4 times it bounds `each` */
+        } resolved;
+        struct {
+            uint64_t invocation;
+            struct mp_slice value;   /* copied */
+            struct mp_slice node;    /* where it ran; copied */
+            struct mp_slice version; /* what ran; copied */
+            uint32_t worker;         /* from 1 */
+            uint64_t bytes_in;
+            struct mp_graph_timing timing;
+        } completed;
+        struct {
+            uint64_t invocation;
+            struct mp_slice error; /* an ERROR map; copied */
+            struct mp_slice node;
+            struct mp_slice version;
+            uint32_t worker; /* 0: it reached none */
+            uint64_t bytes_in;
+            struct mp_graph_timing timing;
+            bool never_began; /* it provably never began: no attempt is counted against it */
+        } failed;
+    };
+};
+
+enum mp_graph_effect_kind {
+    MP_GRAPH_RESOLVE, /* find a provider for step `resolve.step`; answer with RESOLVED */
+    MP_GRAPH_REFUSED, /* the graph has faults; `refused.error` is the ERROR map; the last effect */
+    MP_GRAPH_INVOKE,  /* call a function; answer with COMPLETED or FAILED_CALL */
+    MP_GRAPH_CANCEL,  /* that invocation is no longer wanted; still answer it */
+    MP_GRAPH_EVENT,   /* `event.body`: a map as watchers get it (event, run_id, seq, at_ms, …) */
+    MP_GRAPH_FINISHED /* `finished.run` is the run object; the last effect */
+};
+
+struct mp_graph_effect {
+    enum mp_graph_effect_kind kind;
+    union {
+        struct {
+            uint32_t step;
+            struct mp_slice name;
+            struct mp_slice fun;
+            struct mp_slice version; /* constraint; empty: none */
+            struct mp_slice on;      /* node; empty: any */
+            struct mp_slice cluster; /* empty: this one */
+            const struct mp_slice *needs;
+            uint32_t needs_count;
+        } resolve;
+        struct {
+            struct mp_slice error;
+        } refused;
+        struct {
+            uint64_t invocation; /* unique in the run */
+            uint32_t step;
+            struct mp_slice name; /* of the step */
+            uint32_t index;       /* element of `each`, from 1; 0: none */
+            uint32_t attempt;     /* from 1 */
+            struct mp_slice fun;
+            struct mp_slice args; /* MessagePack array */
+            struct mp_slice version;
+            struct mp_slice on;
+            struct mp_slice cluster;
+            const struct mp_slice *needs;
+            uint32_t needs_count;
+            mp_time deadline; /* of this attempt: the earlier of its own and the run's */
+        } invoke;
+        struct {
+            uint64_t invocation;
+        } cancel;
+        struct {
+            struct mp_slice body;
+        } event;
+        struct {
+            enum mp_graph_status status;
+            struct mp_slice run;
+        } finished;
+    };
+};
+
+/* Effects of one step, in order. The list and all slices in it are valid until the next step or
+ * fini of the same machine. */
+struct mp_graph_effects {
+    const struct mp_graph_effect *items;
+    uint32_t count;
+};
+
+/* Bytes and alignment (16) that init wants. */
+size_t mp_graph_size(void);
+/* `g` points at mp_graph_size() bytes. MP_ENOMEM leaves nothing behind. */
+MP_MUST_USE enum mp_err mp_graph_init(struct mp_graph *g, const struct mp_graph_config *cfg,
+                                      struct mp_alloc *a, uint64_t seed);
+/* Takes one event. Any MP_ENOMEM inside does not break the machine: the run ends as failed with
+ * RESOURCE_EXHAUSTED/OUT_OF_MEMORY, and if even that cannot be built the call returns MP_ENOMEM,
+ * the machine is dead (only fini remains) and the driver answers for it. `now` never goes back. */
+MP_MUST_USE enum mp_err mp_graph_step(struct mp_graph *g, mp_time now,
+                                      const struct mp_graph_event *ev,
+                                      struct mp_graph_effects *out);
+/* When a TIMER event is due (timeouts, backoff); MP_NEVER when idle. */
+mp_time mp_graph_deadline(const struct mp_graph *g);
+void mp_graph_fini(struct mp_graph *g);
+
+/* The plan after all RESOLVED events, without starting: appends a map {"name", "levels":
+ * [["step"…]…], "steps": [{name, call, version, node, level, depends_on, each, needs}]}, or
+ * MP_EINVAL when the graph has faults (then START gives them). */
+MP_MUST_USE enum mp_err mp_graph_put_plan(struct mp_graph *g, struct mp_buf *out);
+/* Appends the run object as it stands now (status "running" if it runs). */
+MP_MUST_USE enum mp_err mp_graph_put_run(struct mp_graph *g, mp_time now, struct mp_buf *out);
+enum mp_graph_status mp_graph_status_of(const struct mp_graph *g);
