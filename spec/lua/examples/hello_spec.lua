@@ -1,0 +1,5 @@
+describe("examples/hello", function()
+  it("greets by name", function()
+    assert.are.equal("Hello, Ada!", dofile("examples/hello/hello.lua").greet("Ada"))
+  end)
+end)
