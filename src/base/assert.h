@@ -6,6 +6,8 @@
  * through the hook, if one is set. */
 #pragma once
 
+#include <assert.h> /* static_assert only */
+
 #include "src/base/compiler.h"
 
 /* Called with file, line and condition before the trap; NULL for none. Set once by main(). */

@@ -1,0 +1,92 @@
+/* Frames of the native protocol (docs/protocol.md is its specification, byte by byte).
+ *
+ * Each side first sends a preface of 8 bytes; its first byte is over 0x7f, which tells it apart
+ * from HTTP and TLS on the same port. Then frames: a header of 16 bytes, a meta part (MessagePack,
+ * small, read by the node) and a payload (MessagePack, opaque to the node). Integers are
+ * little-endian. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "src/base/buf.h"
+#include "src/base/compiler.h"
+#include "src/base/err.h"
+#include "src/base/limits.h"
+#include "src/base/slice.h"
+
+#define MP_PROTOCOL_VERSION   1
+#define MP_PREFACE_BYTES      8
+#define MP_FRAME_HEADER_BYTES 16
+
+/* 0x9d 'm' 'p' 'r' 'g', version, flags (0), 0 */
+#define MP_PREFACE_MAGIC       "\x9dmprg"
+#define MP_PREFACE_MAGIC_BYTES 5
+
+enum mp_frame_type {
+    /* client -> node */
+    MP_FRAME_CALL = 1,   /* meta [fun, timeout_ms, options]; payload: array of arguments */
+    MP_FRAME_RUN = 2,    /* meta [options]; payload: a graph, or {pipeline, input} */
+    MP_FRAME_CANCEL = 3, /* id of a request of this connection; meta and payload empty */
+    MP_FRAME_QUERY = 4,  /* meta [what, options]; payload depends on what */
+    /* node -> client */
+    MP_FRAME_RESULT = 16, /* the end of a request: its value */
+    MP_FRAME_ERROR = 17,  /* the end of a request: an ERROR map; id 0: of the connection */
+    MP_FRAME_EVENT = 18,  /* an event map; more frames with this id follow */
+    MP_FRAME_GOAWAY = 19  /* id 0: the node is about to stop; requests in flight still end */
+};
+
+struct mp_frame_header {
+    uint32_t size; /* bytes after the header: meta and payload */
+    uint8_t type;
+    uint8_t flags; /* 0 in version 1; others are a protocol error */
+    uint16_t meta_size;
+    uint64_t id; /* chosen by the client, not 0, unique among its requests in flight */
+};
+
+void mp_preface_write(uint8_t out[MP_PREFACE_BYTES]);
+/* MP_EAGAIN with too few bytes, MP_ECORRUPT for another magic; else the other side's version. */
+MP_MUST_USE enum mp_err mp_preface_read(struct mp_slice bytes, uint8_t *version);
+
+void mp_frame_write_header(uint8_t out[MP_FRAME_HEADER_BYTES], const struct mp_frame_header *h);
+/* MP_EAGAIN with too few bytes; MP_ECORRUPT if meta is larger than the frame or flags are unknown;
+ * MP_ETOOLARGE if size is over size_max (h is filled in, so the request can be answered by id). */
+MP_MUST_USE enum mp_err mp_frame_read_header(struct mp_slice bytes, uint32_t size_max,
+                                             struct mp_frame_header *h);
+/* Appends a whole frame. */
+MP_MUST_USE enum mp_err mp_frame_put(struct mp_buf *b, uint8_t type, uint64_t id,
+                                     struct mp_slice meta, struct mp_slice payload);
+
+/* What a caller may ask of a call, in the options map of CALL: {needs: [..], version, on, cluster,
+ * retries, wait}. Slices are borrowed from the bytes that were read. */
+struct mp_call_options {
+    struct mp_slice fun;
+    uint64_t timeout_ms;     /* 0: the node's default */
+    struct mp_slice version; /* constraint; empty: none */
+    struct mp_slice on;      /* node; empty: any */
+    struct mp_slice cluster; /* empty: this one */
+    uint32_t retries;
+    bool is_waiting; /* queue for a provider instead of failing at once */
+    uint32_t needs_count;
+    struct mp_slice needs[MP_NEEDS_MAX]; /* the first needs_count are set */
+};
+
+/* Reads a CALL's meta. On MP_EINVAL / MP_ECORRUPT / MP_ERANGE `*why` is a static English text that
+ * names the field. Unknown options are an error: a misspelt one must not be passed over. */
+MP_MUST_USE enum mp_err mp_call_options_read(struct mp_slice meta, struct mp_call_options *o,
+                                             const char **why);
+MP_MUST_USE enum mp_err mp_call_options_put(struct mp_buf *b, const struct mp_call_options *o);
+/* Reads only an options map (as nested calls carry it, with timeout_ms inside); empty: defaults. */
+MP_MUST_USE enum mp_err mp_call_options_read_map(struct mp_slice map, struct mp_call_options *o,
+                                                 const char **why);
+
+/* Options of RUN, [{timeout_ms, trace, follow, detach}]; QUERY "plan" has none. */
+struct mp_run_options {
+    uint64_t timeout_ms;
+    bool has_trace;   /* levels in the run object */
+    bool has_events;  /* EVENT frames */
+    bool is_detached; /* RESULT {run_id} at once; the run outlives the connection */
+};
+
+MP_MUST_USE enum mp_err mp_run_options_read(struct mp_slice meta, struct mp_run_options *o,
+                                            const char **why);
+MP_MUST_USE enum mp_err mp_run_options_put(struct mp_buf *b, const struct mp_run_options *o);
