@@ -88,7 +88,9 @@ struct mp_msg_invoke {
  * that the worker began, also after CANCEL. */
 struct mp_msg_completed {
     uint64_t call;
-    uint64_t run_ns; /* it had the CPU */
+    uint64_t begun_at; /* CLOCK_MONOTONIC, ns: its function was entered */
+    uint64_t ended_at; /* it returned or failed */
+    uint64_t run_ns;   /* of this it had the CPU: without waiting for calls and sleeps */
     uint32_t size;
     uint32_t spare;
     uint64_t at;
