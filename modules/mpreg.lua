@@ -1,7 +1,7 @@
 --- Built-in functions that every node has: small, honest probes of a cluster.
 ---
---- They are ordinary Lua and run in a worker like any other function, so what they show (where a call
---- went, how long it took, how a failure looks) is what a user's own function would show.
+--- They are ordinary Lua and run in a worker like any other function, so what they show (where a
+--- call went, how long it took, how a failure looks) is what a user's own function would show.
 
 local runtime = require "mpreg"
 

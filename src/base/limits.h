@@ -33,15 +33,13 @@
 #define MP_NESTED_CALLS_MAX 65536 /* mpreg.all in one call; more: QUEUE_FULL */
 
 /* --- workers --- */
-#define MP_WORKERS_MAX 256
-#define MP_WORKER_MEMORY_BYTES                                                                     \
-    (256u << 20)                           /* --worker-memory; over it: WORKER_MEMORY, replaced    \
-                                            */
-#define MP_RING_BYTES           (1u << 20) /* one direction; full: calls wait in the host */
-#define MP_WORKER_KILL_AFTER_MS 250        /* after a deadline, a call that still computes */
-#define MP_WORKER_BUSY_MS       50         /* computing longer: no new neighbours */
-#define MP_LOAD_TIMEOUT_MS      2000       /* loading a module; longer: the module is left out */
-#define MP_CRASHES_MAX          5          /* workers killed by one function in a minute */
+#define MP_WORKERS_MAX          256
+#define MP_WORKER_MEMORY_BYTES  (256u << 20) /* --worker-memory; over it: WORKER_MEMORY */
+#define MP_RING_BYTES           (1u << 20)   /* one direction; full: calls wait in the host */
+#define MP_WORKER_KILL_AFTER_MS 250          /* after a deadline, a call that still computes */
+#define MP_WORKER_BUSY_MS       50           /* computing longer: no new neighbours */
+#define MP_LOAD_TIMEOUT_MS      2000         /* loading a module; longer: the module is left out */
+#define MP_CRASHES_MAX          5            /* workers killed by one function in a minute */
 #define MP_CRASH_WINDOW_MS      60000
 #define MP_CRASH_LOOP_MS        10000 /* first refusal, doubled */
 #define MP_CRASH_LOOP_MS_MAX    300000

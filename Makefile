@@ -1,0 +1,57 @@
+# A thin front for CMake and the scripts below tools/.
+BUILD  ?= build
+PREFIX ?= /usr/local
+JOBS   ?= $(shell nproc)
+ONLY   ?=
+
+.PHONY: all demo test check bench fuzz format install clean help
+.DEFAULT_GOAL := all
+
+all: $(BUILD)/Makefile
+	@cmake --build $(BUILD) --parallel $(JOBS)
+
+$(BUILD)/Makefile:
+	@for tool in cmake cc pkg-config; do command -v $$tool >/dev/null || \
+	  { echo "$$tool is missing. Install what is needed:  tools/setup.sh build" >&2; exit 1; }; done
+	@cmake -S . -B $(BUILD)
+
+demo:
+	@tools/demo.sh
+
+test:
+	@tools/test.sh '$(ONLY)'
+
+check:
+	@tools/setup.sh build run test
+	@$(MAKE) --no-print-directory all
+	@cmake --build $(BUILD) --parallel $(JOBS) --target specs
+	@tools/check.sh $(BUILD)
+
+bench:
+	@tools/setup.sh build run
+	@$(MAKE) --no-print-directory all
+	@bench/run.sh
+
+fuzz:
+	@tools/setup.sh build test
+	@tools/fuzz.sh 60 '$(ONLY)'
+
+format:
+	@find src spec -name '*.[ch]' | xargs clang-format -i
+
+install: all
+	@cmake --install $(BUILD) --prefix $(PREFIX)
+
+clean:
+	rm -rf build build-dev build-asan build-fuzz
+
+help:
+	@echo 'make                      build/mpreg'
+	@echo 'make demo                 install what is missing, build, run the quake pipeline on a node'
+	@echo 'make test [ONLY=REGEX]    all tests, or the units whose PART/NAME matches'
+	@echo 'make check                the static checks alone'
+	@echo 'make bench                the benchmarks, beside the peers that are installed'
+	@echo 'make fuzz [ONLY=REGEX]    a minute of fuzzing for each target'
+	@echo 'make install PREFIX=DIR   binary, Lua library, modules, docs (DESTDIR is honoured)'
+	@echo 'make format               clang-format on all C files'
+	@echo 'make clean                remove the build folders'

@@ -1,0 +1,24 @@
+rockspec_format = "3.0"
+package = "mpreg"
+version = "scm-1"
+source = {
+  url = "git+file://.",
+}
+description = {
+  summary = "Distributed compute: Lua functions and pipelines where their data is",
+  detailed = [[
+    The Lua side of mpreg: what functions and pipelines require. Outside a node it builds and checks
+    pipelines, so that they can be unit-tested without one.
+  ]],
+  license = "Apache-2.0",
+}
+dependencies = {
+  "lua == 5.1",
+  "argparse >= 0.7",
+  "lua-cjson >= 2.1",
+}
+build = {
+  type = "builtin",
+  modules = {
+  },
+}
