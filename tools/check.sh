@@ -6,8 +6,9 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 build=${1:-build}
 
-c_files() { find src spec -name '*.[ch]' | sort; }
-lua_files() { find lua modules examples tools spec bench rockspec -name '*.lua' 2>/dev/null | sort; }
+files() { find . \( -name .git -o -path './build*' \) -prune -o -name "$1" -print | sort; }
+c_files() { files '*.[ch]'; }
+lua_files() { files '*.lua'; }
 
 formatted() {
     c_files | xargs clang-format --dry-run -Werror 2>&1 | head -40
