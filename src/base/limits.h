@@ -20,6 +20,19 @@
 #define MP_CONN_OUT_MAX_BYTES   (128u << 20) /* unsent answers: plus one value, then closed */
 #define MP_CONNS_MAX            10000        /* open connections; the next one is closed */
 
+/* --- native client --- */
+#define MP_CLIENT_NODES_MAX     64    /* nodes to try; more: refused */
+#define MP_CLIENT_NODE_BYTES    300   /* HOST:PORT; longer: refused */
+#define MP_CLIENT_ADDRESSES_MAX 16    /* addresses of one name; the rest are passed over */
+#define MP_CLIENT_CONNECT_MS    5000  /* to reach one node and hear its preface; then the next */
+#define MP_CLIENT_QUERY_MS      30000 /* a query's deadline if its caller gives none */
+#define MP_CLIENT_GRACE_MS      1000  /* after a deadline the node should have answered */
+#define MP_CLIENT_REQUESTS_MAX  MP_CONN_PENDING_MAX /* in flight on one connection; more: refused  \
+                                                     */
+#define MP_CLIENT_OUT_BYTES_MAX (2u << 30)          /* unsent requests; more: refused */
+/* one answer; larger: the connection is closed */
+#define MP_CLIENT_ANSWER_BYTES_MAX (MP_VALUE_BYTES_CEILING + MP_FRAME_SLACK_BYTES)
+
 /* --- calls --- */
 #define MP_CALL_TIMEOUT_MS  30000                   /* --call-timeout */
 #define MP_RUN_TIMEOUT_MS   3600000                 /* --run-timeout */

@@ -1,0 +1,34 @@
+/* The C side of `require "mpreg.native"`: what the command line, written in Lua, needs of C. Calls
+ * block; values travel as MessagePack strings; ERRORs are tables where no node is needed to make
+ * them (connect) and MessagePack maps else.
+ *
+ *   conn, ERROR = native.connect{nodes = {"127.0.0.1:7400", …}, timeout_ms = n}
+ *   result, error = conn:call(fun, args, {timeout_ms, version, on, cluster, retries, wait, needs})
+ *   run, error = conn:run(graph, {timeout_ms, trace, follow, detach}, function(event) … end)
+ *   result, error = conn:query(what, payload, {timeout_ms})   -- payload may be nil
+ *   conn:close()   conn:node()   -- "HOST:PORT" that answered
+ *
+ * `args`, `graph`, `payload`, `event`, `result`, `run` and `error` are MessagePack strings. A field
+ * that an options table does not know raises. If SIGINT comes while one of these blocks, the
+ * request is cancelled; its end is awaited for at most a second, or until a second SIGINT; then it
+ * returns nil, an ERROR with code CANCELLED and reason INTERRUPTED, and third the run object if one
+ * came. An error raised by the event function cancels the run and is raised again.
+ *
+ *   figures, ERROR = native.bench{nodes, fun, args, options, graph, outstanding, connections,
+ *                                 seconds, rate}
+ *     figures = {calls, errors, errors_by = {["CODE/REASON"] = n}, seconds, calls_per_s, p50_us,
+ *                p90_us, p99_us, p999_us, max_us, interrupted}
+ *     With `graph` (a RUN payload) it measures runs, else calls of `fun` with `args`.
+ *
+ *   native.isatty(fd)        → boolean
+ *   native.terminal_width()  → columns of stdout's or stderr's terminal, or nil if neither is one
+ *   native.now()             → seconds of a monotonic clock, with a fraction
+ *   native.list(path)        → {{name =, type = "file" | "folder" | "link" | "other"}, …} by name,
+ * or nil, message native.stat(path)        → {type =, size =, mtime =} (links followed), or nil,
+ * message native.realpath(path)    → path, or nil, message native.cwd()             → path */
+#pragma once
+
+#include <lua.h>
+
+/* A loader for package.preload["mpreg.native"]: pushes the module. */
+int mp_client_open(lua_State *L);
