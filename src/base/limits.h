@@ -9,6 +9,7 @@
 #define MP_VALUE_BYTES_MAX     (64u << 20) /* --value-max; larger: refused (TOO_LARGE) */
 #define MP_VALUE_BYTES_CEILING (1u << 30)  /* what --value-max may be set to */
 #define MP_VALUE_INLINE_MAX    (64u << 10) /* from here a payload goes through the shared area */
+#define MP_ARGS_MAX            1000        /* arguments of one call; more: refused */
 #define MP_NEEDS_MAX           32          /* resources that one call may need; more: refused */
 
 /* --- native protocol --- */
