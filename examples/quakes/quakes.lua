@@ -2,8 +2,8 @@
 ---
 --- A catalogue is a list of events, each a map with `id`, `net`, `type`, `time` (Unix ms), `mag`,
 --- `mag_type`, `place`, `latitude`, `longitude` and `depth` (km). What is not known of an event is
---- left out. Magnitudes are put into bins of 0.1 that are counted in whole tenths, so that no result
---- hangs on how binary fractions round.
+--- left out. Magnitudes are put into bins that are counted in whole tenths, so that no result hangs
+--- on how binary fractions round.
 
 local cjson = require "cjson"
 local mpreg = require "mpreg"
@@ -95,8 +95,8 @@ local function or_null(value)
   return value
 end
 
--- Centre of an event's bin, in tenths; halves go up, for negative magnitudes too. 2.35 must be a half
--- although its binary fraction is a little less: hence the millionth.
+-- Centre of an event's bin, in tenths; halves go up, for negative magnitudes too. A half must be one
+-- although its binary fraction may be a little less: hence the millionth.
 local function bin_of(magnitude)
   return math.floor(magnitude * 10 + 0.5 + 1e-6)
 end
@@ -658,7 +658,7 @@ local function cluster_section(clusters, opts)
   append(lines, { "",
     ("Linked: hypocentres at most %g km and %g d apart (single link, all networks), %d or more.")
       :format(km, ms / DAY_MS, least),
-    ("A mainshock stands at least %.1f above the second largest (gap), half or more of the rest come")
+    ("A mainshock stands at least %.1f above the second largest (gap), half the rest or more come")
       :format(MAINSHOCK_GAP),
     "after it; all else is called a swarm. Steady activity (geothermal fields, active faults)",
     "chains into one cluster; what began before the catalogue or outlasts it is cut off.",
