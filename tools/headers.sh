@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Each header compiles alone, with the project's warnings.
 #
-#   tools/headers.sh      prints the faults; exit 1 if there are any
+#   tools/headers.sh [ROOT]      prints the faults; exit 1 if there are any
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "${1:-$(dirname "$0")/..}"
 flags=(-std=c11 -D_GNU_SOURCE '-DMPREG_VERSION="0"' -I. -Wall -Wextra -Wshadow -Wstrict-prototypes
     -Werror -fsyntax-only -x c)
 outside=$(pkg-config --cflags luajit libuv yajl)

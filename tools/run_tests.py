@@ -279,6 +279,9 @@ def check_units():
     for path in find("spec/tools/*_spec.lua"):
         name = os.path.basename(path)[:-len("_spec.lua")]
         yield Unit("checks", name, busted(path, "luajit"), "release")
+    for path in find("spec/tools/*_spec.py"):
+        name = os.path.basename(path)[:-len("_spec.py")]
+        yield Unit("checks", name + ".py", ["python3", path])
 
 
 def part_of(part, build):
