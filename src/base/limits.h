@@ -28,8 +28,7 @@
 #define MP_CLIENT_CONNECT_MS    5000  /* to reach one node and hear its preface; then the next */
 #define MP_CLIENT_QUERY_MS      30000 /* a query's deadline if its caller gives none */
 #define MP_CLIENT_GRACE_MS      1000  /* after a deadline the node should have answered */
-#define MP_CLIENT_REQUESTS_MAX  MP_CONN_PENDING_MAX /* in flight on one connection; more: refused  \
-                                                     */
+#define MP_CLIENT_REQUESTS_MAX  MP_CONN_PENDING_MAX /* on one connection; more: refused */
 #define MP_CLIENT_OUT_BYTES_MAX (2u << 30)          /* unsent requests; more: refused */
 /* one answer; larger: the connection is closed */
 #define MP_CLIENT_ANSWER_BYTES_MAX (MP_VALUE_BYTES_CEILING + MP_FRAME_SLACK_BYTES)
