@@ -1,7 +1,7 @@
 --- Pipelines: Lua that builds a graph.
 ---
---- The builder runs once, where the pipeline is written, and describes steps; nothing is called then.
---- What it gives is a graph in plain data, the same that one could write in JSON:
+--- The builder runs once, where the pipeline is written, and describes steps; nothing is called
+--- then. What it gives is a graph in plain data, the same that one could write in JSON:
 ---
 ---     return mpreg.pipeline("quakes", function(p, input)
 ---       local events = p "events" { "quakes.load", input.file, needs = { "catalogue" } }
@@ -9,9 +9,9 @@
 ---       return { rows = strong }
 ---     end)
 ---
---- A reference (`events`, `events.features`, `input.file`) stands for a value that does not exist yet.
---- It is a userdata, because only a userdata lets LuaJIT refuse all that one cannot do with a value
---- that is not there: arithmetic, `..`, `#`, calls, order, text.
+--- A reference (`events`, `events.features`, `input.file`) stands for a value that does not exist
+--- yet. It is a userdata, because only a userdata lets LuaJIT refuse all that one cannot do with a
+--- value that is not there: arithmetic, `..`, `#`, calls, order, text.
 ---
 --- Needs no node: a pipeline can be unit-tested in any LuaJIT.
 
@@ -38,9 +38,9 @@ local Pipeline = { __name = "mpreg.pipeline" }
 -- What each reference stands for: { builder, kind, path… }. The references themselves are empty.
 local references = setmetatable({}, { __mode = "k" })
 
--- ---------------------------------------------------------------------------------------------------
+-- -------------------------------------------------------------------------------------------------
 -- References
--- ---------------------------------------------------------------------------------------------------
+-- -------------------------------------------------------------------------------------------------
 
 local Reference = newproxy(true)
 
@@ -133,9 +133,9 @@ do
   mt.__ipairs = mt.__pairs
 end
 
--- ---------------------------------------------------------------------------------------------------
+-- -------------------------------------------------------------------------------------------------
 -- Values: what the user wrote, as it stands in a graph
--- ---------------------------------------------------------------------------------------------------
+-- -------------------------------------------------------------------------------------------------
 
 local convert
 
@@ -182,7 +182,8 @@ local function check_data(value, path, depth, why)
       error(("%s: nested deeper than %d, or a cycle"):format(path, DEPTH_MAX), 0)
     end
     for key, inner in pairs(value) do
-      check_data(inner, key_path(path, type(key) == "number" and key or tostring(key)), depth + 1, why)
+      local name = type(key) == "number" and key or tostring(key)
+      check_data(inner, key_path(path, name), depth + 1, why)
     end
   elseif type(value) == "function" or type(value) == "thread" then
     error(("%s: a %s cannot be sent"):format(path, type(value)), 0)
@@ -219,8 +220,6 @@ local function convert_table(context, t, path, depth)
   if t == context.builder then error(path .. ": p itself cannot be sent", 0) end
   local mt = getmetatable(t)
   if mt == Pipeline then error(path .. ": a pipeline cannot be an argument", 0) end
-  -- Marked bytes are a leaf.
-  if codec and mt and codec.is_bytes and codec.is_bytes(t) then return t end
   local is_list, keys = shape(t, path)
   local out = {}
   if is_list then
@@ -251,9 +250,9 @@ function convert(context, value, path, depth)
   return value
 end
 
--- ---------------------------------------------------------------------------------------------------
+-- -------------------------------------------------------------------------------------------------
 -- Steps
--- ---------------------------------------------------------------------------------------------------
+-- -------------------------------------------------------------------------------------------------
 
 local function wrong(option, expected, value)
   local kind = references[value] and "a reference" or "a " .. type(value)
@@ -436,9 +435,9 @@ local function check_step_name(name)
   return name
 end
 
--- ---------------------------------------------------------------------------------------------------
+-- -------------------------------------------------------------------------------------------------
 -- The builder's `p`
--- ---------------------------------------------------------------------------------------------------
+-- -------------------------------------------------------------------------------------------------
 
 local Builder = { __name = "mpreg.builder" }
 
@@ -534,7 +533,8 @@ function M.new(name, builder, opts)
     error("a pipeline needs a name of letters, digits, _ and - first", 2)
   end
   if type(builder) ~= "function" then
-    error(("pipeline '%s': the second argument must be the function that builds it"):format(name), 2)
+    error(("pipeline '%s': the second argument must be the function that builds it")
+      :format(name), 2)
   end
   local graph = { name = name }
   checked(2, read_options, opts, graph)

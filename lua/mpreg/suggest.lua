@@ -4,7 +4,8 @@ local M = {}
 
 local WORD_BYTES_MAX = 256
 
---- How many insertions, deletions, substitutions and swaps of neighbours turn one word into the other.
+--- How many insertions, deletions, substitutions and swaps of neighbours turn one word into the
+--- other.
 ---@param a string
 ---@param b string
 ---@return number

@@ -85,8 +85,8 @@ describe("pipeline", function()
 
   it("writes every kind of path", function()
     local args = arguments(function(_, input)
-      return input.a.b, input[1], input.rows[-1].x, input["any key"], input['q"\\'].z, input.a["b-c"],
-        input[""]
+      return input.a.b, input[1], input.rows[-1].x, input["any key"], input['q"\\'].z,
+        input.a["b-c"], input[""]
     end)
     local paths = {}
     for i, arg in ipairs(args) do paths[i] = arg["$ref"] end
@@ -167,7 +167,8 @@ describe("pipeline", function()
     end
     assert.are.same({ ["$ref"] = "input" }, each_of(function(_, input) return input end))
     assert.are.same({ 1, 2 }, each_of(function() return { 1, 2 } end))
-    assert.are.same({ { ["$ref"] = "input.a" } }, each_of(function(_, input) return { input.a } end))
+    assert.are.same({ { ["$ref"] = "input.a" } },
+      each_of(function(_, input) return { input.a } end))
     assert.are.same({ ["$ref"] = "input", default = {} },
       each_of(function(p, input) return p.default(input, {}) end))
     assert.is_truthy(getmetatable(each_of(function() return {} end)))
@@ -179,14 +180,14 @@ describe("pipeline", function()
   it("passes every option on under its name", function()
     local step = graph(function(p, input)
       local a = p "a" { "m.f" }
-      p "b" { "m.g", needs = "gpu", when = input.go, unless = a.stop, after = { a, "a" }, retries = 2,
-        backoff_ms = 10, timeout = "1.5s", on_error = "skip", version = "^1.2", on = "n1",
+      p "b" { "m.g", needs = "gpu", when = input.go, unless = a.stop, after = { a, "a" },
+        retries = 2, backoff_ms = 10, timeout = "1.5s", on_error = "skip", version = "^1.2", on = "n1",
         cluster = "eu" }
     end).steps[2]
     assert.are.same({ name = "b", call = "m.g", args = {}, needs = { "gpu" },
       when = { ["$ref"] = "input.go" }, unless = { ["$ref"] = "a.stop" }, after = { "a", "a" },
-      retries = 2, backoff_ms = 10, timeout_ms = 1500, on_error = "skip", version = "^1.2", on = "n1",
-      cluster = "eu" }, step)
+      retries = 2, backoff_ms = 10, timeout_ms = 1500, on_error = "skip", version = "^1.2",
+      on = "n1", cluster = "eu" }, step)
   end)
 
   it("takes a reference or a name for after", function()
@@ -308,7 +309,7 @@ describe("pipeline", function()
     assert.has_error(function() pipeline.new("a", nil) end)
   end)
 
-  it("leaves duplicate and unknown steps to the check of the graph, which names all at once", function()
+  it("leaves duplicate and unknown steps to the check of the whole graph", function()
     local steps = graph(function(p)
       p "a" { "m.f" }
       p "a" { "m.g", after = "nowhere" }
