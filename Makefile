@@ -4,6 +4,8 @@ PREFIX ?= /usr/local
 JOBS   ?= $(shell nproc)
 ONLY   ?=
 
+MAKEFLAGS += --no-print-directory
+
 .PHONY: all demo test check bench fuzz format install clean help
 .DEFAULT_GOAL := all
 
@@ -23,13 +25,13 @@ test:
 
 check:
 	@tools/setup.sh build run test
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) all
 	@cmake --build $(BUILD) --parallel $(JOBS) --target specs
 	@tools/check.sh $(BUILD)
 
 bench:
 	@tools/setup.sh build run
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) all
 	@bench/run.sh
 
 fuzz:
@@ -38,6 +40,7 @@ fuzz:
 
 format:
 	@find src spec -name '*.[ch]' | xargs clang-format -i
+	@luajit tools/rock.lua --write
 
 install: all
 	@cmake --install $(BUILD) --prefix $(PREFIX)
@@ -53,5 +56,5 @@ help:
 	@echo 'make bench                the benchmarks, beside the peers that are installed'
 	@echo 'make fuzz [ONLY=REGEX]    a minute of fuzzing for each target'
 	@echo 'make install PREFIX=DIR   binary, Lua library, modules, docs (DESTDIR is honoured)'
-	@echo 'make format               clang-format on all C files'
+	@echo 'make format               clang-format on all C files; the list of modules in the rockspec'
 	@echo 'make clean                remove the build folders'

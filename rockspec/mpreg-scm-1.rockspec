@@ -20,5 +20,8 @@ dependencies = {
 build = {
   type = "builtin",
   modules = {
+    ["mpreg.pipeline"] = "lua/mpreg/pipeline.lua",
+    ["mpreg.suggest"] = "lua/mpreg/suggest.lua",
+    ["mpreg.units"] = "lua/mpreg/units.lua",
   },
 }

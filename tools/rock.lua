@@ -1,7 +1,9 @@
 -- The rockspec lists each file of lua/mpreg under its module name, and nothing else.
 --
 --   luajit tools/rock.lua              prints what differs; exit 1 if anything does
---   luajit tools/rock.lua --print      the list as it should stand in the rockspec
+--   luajit tools/rock.lua --write      corrects the rockspec
+
+local ROCKSPEC = "rockspec/mpreg-scm-1.rockspec"
 
 local function modules_of_tree()
   local modules = {}
@@ -17,16 +19,27 @@ end
 
 local function modules_of_rockspec()
   local environment = {}
-  local chunk = assert(loadfile("rockspec/mpreg-scm-1.rockspec"))
+  local chunk = assert(loadfile(ROCKSPEC))
   setfenv(chunk, environment)()
   return environment.build.modules
 end
 
 local tree = modules_of_tree()
-if arg[1] == "--print" then
+if arg[1] == "--write" then
+  local lines = {}
   for _, module in ipairs(tree) do
-    print(('    ["%s"] = "%s",'):format(module.name, module.path))
+    lines[#lines + 1] = ('    ["%s"] = "%s",\n'):format(module.name, module.path)
   end
+  local file = assert(io.open(ROCKSPEC))
+  local text = file:read("*a")
+  file:close()
+  local written, count = text:gsub("(modules = {\n).-(  },\n)", function(first, last)
+    return first .. table.concat(lines) .. last
+  end)
+  assert(count == 1, "no list of modules in " .. ROCKSPEC)
+  file = assert(io.open(ROCKSPEC, "w"))
+  file:write(written)
+  file:close()
   os.exit(0)
 end
 
