@@ -95,8 +95,8 @@ local function or_null(value)
   return value
 end
 
--- Centre of an event's bin, in tenths; halves go up, for negative magnitudes too. A half must be one
--- although its binary fraction may be a little less: hence the millionth.
+-- Centre of an event's bin, in tenths; halves go up, below zero too. A half must be one although
+-- its binary fraction may be a little less: hence the millionth.
 local function bin_of(magnitude)
   return math.floor(magnitude * 10 + 0.5 + 1e-6)
 end
