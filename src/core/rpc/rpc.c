@@ -1,0 +1,618 @@
+/* The table of calls. See rpc.h for the states.
+ *
+ * A call's arguments are copied in when it begins (small ones in place), because whoever sent them
+ * may be gone when an attempt has to be repeated; payloads in shared blocks are kept by handle.
+ * Cancelling walks the tree of children with a work list threaded through the calls themselves: no
+ * recursion, no memory. Owners (clients, worker incarnations) are few: a short array of list heads.
+ */
+#include "src/core/rpc/rpc.h"
+
+#include "src/base/assert.h"
+#include "src/base/limits.h"
+
+/* The calls of one client, worker incarnation or run, oldest first. The low 32 bits of an owner's
+ * number are its place, the high ones tell whether it is still the same. */
+struct mp_rpc_owner {
+    uint64_t number;
+    uint32_t first;
+    uint32_t last;
+};
+
+static bool may_move(enum mp_rpc_state from, enum mp_rpc_state to)
+{
+    static const uint8_t allowed[] = {
+        [MP_RPC_FREE] = 1 << MP_RPC_WAITING | 1 << MP_RPC_ACTIVE,
+        [MP_RPC_WAITING] = 1 << MP_RPC_ACTIVE | 1 << MP_RPC_FREE,
+        [MP_RPC_ACTIVE] = 1 << MP_RPC_PAUSED | 1 << MP_RPC_ZOMBIE | 1 << MP_RPC_FREE,
+        [MP_RPC_PAUSED] = 1 << MP_RPC_ACTIVE | 1 << MP_RPC_FREE,
+        [MP_RPC_ZOMBIE] = 1 << MP_RPC_FREE,
+    };
+    return (allowed[from] >> to & 1) != 0;
+}
+
+static void call_move(struct mp_rpc_call *c, enum mp_rpc_state to)
+{
+    mp_assert(may_move(c->state, to));
+    c->state = to;
+}
+
+static uint32_t slot_of(uint64_t call)
+{
+    return (uint32_t)call;
+}
+
+static struct mp_rpc_call *find(const struct mp_rpc *r, uint64_t id)
+{
+    uint32_t slot = slot_of(id);
+    if (slot >= r->capacity || !r->calls[slot] || r->calls[slot]->id != id ||
+        r->calls[slot]->state == MP_RPC_FREE)
+        return NULL;
+    return r->calls[slot];
+}
+
+const struct mp_rpc_call *mp_rpc_get(const struct mp_rpc *r, uint64_t call)
+{
+    return find(r, call);
+}
+
+const struct mp_rpc_call *mp_rpc_next_waiting(const struct mp_rpc *r, uint32_t *slot)
+{
+    while (*slot < r->capacity) {
+        const struct mp_rpc_call *c = r->calls[(*slot)++];
+        if (c && c->state == MP_RPC_WAITING)
+            return c;
+    }
+    return NULL;
+}
+
+static struct mp_rpc_effect *emit(struct mp_rpc *r, enum mp_rpc_effect_kind kind, uint64_t call)
+{
+    mp_assert(r->effect_count < r->effect_capacity);
+    struct mp_rpc_effect *e = &r->effects[r->effect_count++];
+    e->kind = kind;
+    e->call = call;
+    return e;
+}
+
+static enum mp_err reserve_effects(struct mp_rpc *r, uint32_t wanted)
+{
+    if (wanted <= r->effect_capacity)
+        return MP_OK;
+    uint32_t capacity = r->effect_capacity == 0 ? 64 : r->effect_capacity;
+    while (capacity < wanted)
+        capacity *= 2;
+    void *grown =
+        r->alloc->resize(r->alloc->context, r->effects, r->effect_capacity * sizeof(*r->effects),
+                         capacity * sizeof(*r->effects));
+    if (!grown)
+        return MP_ENOMEM;
+    r->effects = (struct mp_rpc_effect *)grown;
+    r->effect_capacity = capacity;
+    return MP_OK;
+}
+
+/* --- the table --- */
+
+static enum mp_err grow(struct mp_rpc *r)
+{
+    uint32_t capacity = r->capacity == 0 ? 256 : r->capacity * 2;
+    struct mp_rpc_call **calls =
+        r->alloc->resize(r->alloc->context, r->calls, r->capacity * sizeof(struct mp_rpc_call *),
+                         capacity * sizeof(struct mp_rpc_call *));
+    if (!calls)
+        return MP_ENOMEM;
+    r->calls = calls;
+    memset(calls + r->capacity, 0, (capacity - r->capacity) * sizeof(struct mp_rpc_call *));
+    uint32_t *places = r->alloc->resize(
+        r->alloc->context, r->places, r->capacity * sizeof(uint32_t), capacity * sizeof(uint32_t));
+    if (!places) {
+        /* The longer list of calls keeps its old meaning: the rest of it is never looked at. */
+        void *back =
+            r->alloc->resize(r->alloc->context, calls, capacity * sizeof(struct mp_rpc_call *),
+                             r->capacity * sizeof(struct mp_rpc_call *));
+        r->calls = back ? (struct mp_rpc_call **)back : calls;
+        if (r->capacity == 0)
+            r->calls = NULL;
+        return MP_ENOMEM;
+    }
+    r->places = places;
+    for (uint32_t i = r->capacity; i < capacity; i++)
+        places[i] = MP_HEAP_NONE;
+    r->capacity = capacity;
+    return MP_OK;
+}
+
+/* A free call, or NULL. Its number gets a new generation. */
+static struct mp_rpc_call *take_slot(struct mp_rpc *r)
+{
+    uint32_t slot = r->free_first;
+    if (slot != MP_RPC_NONE) {
+        r->free_first = r->calls[slot]->next_owned;
+    } else {
+        slot = r->used;
+        if (slot == r->capacity && grow(r) != MP_OK)
+            return NULL;
+        r->calls[slot] = mp_alloc_take(r->alloc, sizeof(struct mp_rpc_call));
+        if (!r->calls[slot])
+            return NULL;
+        r->calls[slot]->id = slot;
+        r->calls[slot]->state = MP_RPC_FREE;
+    }
+    r->used++;
+    struct mp_rpc_call *c = r->calls[slot];
+    c->id += 1ull << 32;
+    return c;
+}
+
+static void give_slot(struct mp_rpc *r, struct mp_rpc_call *c)
+{
+    c->next_owned = r->free_first;
+    r->free_first = slot_of(c->id);
+    r->used--;
+}
+
+/* --- owners --- */
+
+static struct mp_rpc_owner *find_owner(const struct mp_rpc *r, const struct mp_rpc_origin *origin)
+{
+    const struct mp_rpc_owners *owners = &r->owners[origin->kind];
+    uint32_t place = (uint32_t)origin->owner;
+    if (place >= owners->capacity || owners->items[place].number != origin->owner)
+        return NULL;
+    return &owners->items[place];
+}
+
+static struct mp_rpc_owner *take_owner(struct mp_rpc *r, const struct mp_rpc_origin *origin)
+{
+    struct mp_rpc_owners *owners = &r->owners[origin->kind];
+    uint32_t place = (uint32_t)origin->owner;
+    if (place >= owners->capacity) {
+        uint32_t capacity = owners->capacity == 0 ? 16 : owners->capacity;
+        while (capacity <= place)
+            capacity *= 2;
+        void *grown = r->alloc->resize(r->alloc->context, owners->items,
+                                       owners->capacity * sizeof(*owners->items),
+                                       capacity * sizeof(*owners->items));
+        if (!grown)
+            return NULL;
+        owners->items = (struct mp_rpc_owner *)grown;
+        for (uint32_t i = owners->capacity; i < capacity; i++)
+            owners->items[i] = (struct mp_rpc_owner){
+                .number = UINT64_MAX, .first = MP_RPC_NONE, .last = MP_RPC_NONE};
+        owners->capacity = capacity;
+    }
+    struct mp_rpc_owner *o = &owners->items[place];
+    if (o->number != origin->owner) {
+        /* The one before it is gone, and took its calls along. */
+        mp_assert(o->first == MP_RPC_NONE);
+        o->number = origin->owner;
+    }
+    return o;
+}
+
+static void own(struct mp_rpc *r, struct mp_rpc_call *c, struct mp_rpc_owner *o)
+{
+    c->previous_owned = o->last;
+    c->next_owned = MP_RPC_NONE;
+    if (o->last == MP_RPC_NONE)
+        o->first = slot_of(c->id);
+    else
+        r->calls[o->last]->next_owned = slot_of(c->id);
+    o->last = slot_of(c->id);
+    c->is_owned = true;
+}
+
+static void disown(struct mp_rpc *r, struct mp_rpc_call *c)
+{
+    if (!c->is_owned)
+        return;
+    struct mp_rpc_owner *o = find_owner(r, &c->origin);
+    mp_assert(o);
+    if (c->previous_owned == MP_RPC_NONE)
+        o->first = c->next_owned;
+    else
+        r->calls[c->previous_owned]->next_owned = c->next_owned;
+    if (c->next_owned == MP_RPC_NONE)
+        o->last = c->previous_owned;
+    else
+        r->calls[c->next_owned]->previous_owned = c->previous_owned;
+    c->is_owned = false;
+}
+
+/* --- the tree --- */
+
+static void adopt(struct mp_rpc *r, struct mp_rpc_call *c, struct mp_rpc_call *parent)
+{
+    c->parent = slot_of(parent->id);
+    c->next_sibling = parent->first_child;
+    c->previous_sibling = MP_RPC_NONE;
+    if (parent->first_child != MP_RPC_NONE)
+        r->calls[parent->first_child]->previous_sibling = slot_of(c->id);
+    parent->first_child = slot_of(c->id);
+}
+
+static void orphan(struct mp_rpc *r, struct mp_rpc_call *c)
+{
+    if (c->parent == MP_RPC_NONE)
+        return;
+    if (c->previous_sibling == MP_RPC_NONE)
+        r->calls[c->parent]->first_child = c->next_sibling;
+    else
+        r->calls[c->previous_sibling]->next_sibling = c->next_sibling;
+    if (c->next_sibling != MP_RPC_NONE)
+        r->calls[c->next_sibling]->previous_sibling = c->previous_sibling;
+    c->parent = MP_RPC_NONE;
+}
+
+/* --- ends --- */
+
+static void set_timer(struct mp_rpc *r, struct mp_rpc_call *c)
+{
+    mp_time at = c->state == MP_RPC_PAUSED
+                     ? (c->resume_at < c->deadline ? c->resume_at : c->deadline)
+                 : c->state == MP_RPC_ACTIVE ? c->attempt_deadline
+                                             : c->deadline;
+    /* Room was made when the call began, and it is never in there twice. */
+    enum mp_err err = mp_heap_set(&r->timers, r->places, slot_of(c->id), at);
+    mp_assert(err == MP_OK);
+}
+
+static void drop_args(struct mp_rpc *r, struct mp_rpc_call *c)
+{
+    if (c->args.handle != 0)
+        emit(r, MP_RPC_RELEASE, c->id)->handle = c->args.handle;
+    mp_alloc_free(r->alloc, c->own_bytes, c->own_bytes_size);
+    c->args = (struct mp_rpc_payload){0};
+    c->own_bytes = NULL;
+    c->own_bytes_size = 0;
+}
+
+static void set_free(struct mp_rpc *r, struct mp_rpc_call *c)
+{
+    drop_args(r, c);
+    call_move(c, MP_RPC_FREE);
+    give_slot(r, c);
+}
+
+/* The call leaves all lists. Children are made roots and put on `*chain` through parent links that
+ * are free now; its attempt, if one is under way, is abandoned. */
+static void retire(struct mp_rpc *r, struct mp_rpc_call *c, bool is_attempt_over, uint32_t *chain)
+{
+    disown(r, c);
+    orphan(r, c);
+    mp_heap_remove(&r->timers, r->places, slot_of(c->id));
+    mp_assert(r->live > 0);
+    r->live--;
+    while (c->first_child != MP_RPC_NONE) {
+        struct mp_rpc_call *child = r->calls[c->first_child];
+        orphan(r, child);
+        child->next_sibling = *chain;
+        *chain = slot_of(child->id);
+    }
+    if (c->state == MP_RPC_ACTIVE && !is_attempt_over) {
+        call_move(c, MP_RPC_ZOMBIE);
+        if (!c->is_timed_out)
+            emit(r, MP_RPC_ABANDON, c->id);
+    } else {
+        set_free(r, c);
+    }
+}
+
+/* Retires everything on the chain, and what hangs on that. */
+static void retire_chain(struct mp_rpc *r, uint32_t chain)
+{
+    while (chain != MP_RPC_NONE) {
+        struct mp_rpc_call *c = r->calls[chain];
+        chain = c->next_sibling;
+        retire(r, c, false, &chain);
+    }
+}
+
+static void cancel_children(struct mp_rpc *r, struct mp_rpc_call *c)
+{
+    uint32_t chain = MP_RPC_NONE;
+    while (c->first_child != MP_RPC_NONE) {
+        struct mp_rpc_call *child = r->calls[c->first_child];
+        orphan(r, child);
+        child->next_sibling = chain;
+        chain = slot_of(child->id);
+    }
+    retire_chain(r, chain);
+}
+
+static void answer(struct mp_rpc *r, struct mp_rpc_call *c, enum mp_rpc_answer how,
+                   bool is_attempt_over)
+{
+    struct mp_rpc_effect *e = emit(r, MP_RPC_ANSWER, c->id);
+    e->answer.answer = how;
+    e->answer.origin = c->origin;
+    e->answer.function = c->target.function;
+    e->answer.attempt = c->attempt;
+    e->answer.has_begun = c->has_begun;
+    e->answer.timeout = c->deadline == MP_NEVER ? 0 : c->deadline - c->begun_at;
+    uint32_t chain = MP_RPC_NONE;
+    retire(r, c, is_attempt_over, &chain);
+    retire_chain(r, chain);
+}
+
+/* --- attempts --- */
+
+static void submit(struct mp_rpc *r, struct mp_rpc_call *c, mp_time now)
+{
+    call_move(c, MP_RPC_ACTIVE);
+    c->attempt++;
+    c->submitted_at = now;
+    c->attempt_deadline = c->deadline;
+    if (c->target.timeout != 0 && mp_time_add(now, c->target.timeout) < c->deadline)
+        c->attempt_deadline = mp_time_add(now, c->target.timeout);
+    set_timer(r, c);
+    emit(r, MP_RPC_SUBMIT, c->id);
+}
+
+/* Doubled each time, and drawn from the upper half, so that those who failed together do not come
+ * back together. */
+static mp_duration next_pause(struct mp_rpc *r, struct mp_rpc_call *c)
+{
+    c->backoff = c->backoff == 0 ? MP_MS(MP_BACKOFF_MS) : c->backoff * 2;
+    if (c->backoff > MP_MS(MP_BACKOFF_MS_MAX))
+        c->backoff = MP_MS(MP_BACKOFF_MS_MAX);
+    return c->backoff / 2 + mp_rng_below(&r->rng, c->backoff / 2 + 1);
+}
+
+/* Whether another attempt is allowed and still makes sense before the deadline; then it is set up.
+ */
+static bool pause_for_retry(struct mp_rpc *r, struct mp_rpc_call *c, mp_time now)
+{
+    if (c->retries == 0)
+        return false;
+    mp_time at = mp_time_add(now, next_pause(r, c));
+    if (at >= c->deadline)
+        return false;
+    c->retries--;
+    c->resume_at = at;
+    call_move(c, MP_RPC_PAUSED);
+    cancel_children(r, c);
+    set_timer(r, c);
+    return true;
+}
+
+/* --- events --- */
+
+/* Copies args (unless in a shared block), context and query behind each other. */
+static enum mp_err copy_in(struct mp_rpc *r, struct mp_rpc_call *c, const struct mp_rpc_event *ev)
+{
+    const struct mp_rpc_payload *args = &ev->begin.args;
+    size_t args_size = args->handle != 0 ? 0 : args->bytes.size;
+    size_t total = args_size + ev->begin.context.size + ev->begin.query.size;
+    uint8_t *at = c->in_place;
+    c->own_bytes = NULL;
+    c->own_bytes_size = 0;
+    if (total > MP_RPC_INLINE_BYTES) {
+        at = mp_alloc_take(r->alloc, total);
+        if (!at)
+            return MP_ENOMEM;
+        c->own_bytes = at;
+        c->own_bytes_size = total;
+    }
+    c->args = *args;
+    if (args->handle == 0) {
+        if (args_size != 0)
+            memcpy(at, args->bytes.data, args_size);
+        c->args.bytes = mp_slice_of(at, args_size);
+    }
+    at += args_size;
+    if (ev->begin.context.size != 0)
+        memcpy(at, ev->begin.context.data, ev->begin.context.size);
+    c->context = mp_slice_of(at, ev->begin.context.size);
+    at += ev->begin.context.size;
+    if (ev->begin.query.size != 0)
+        memcpy(at, ev->begin.query.data, ev->begin.query.size);
+    c->query = mp_slice_of(at, ev->begin.query.size);
+    return MP_OK;
+}
+
+static enum mp_err begin(struct mp_rpc *r, mp_time now, const struct mp_rpc_event *ev,
+                         uint64_t *begun)
+{
+    struct mp_rpc_call *parent = NULL;
+    if (ev->begin.parent != 0) {
+        parent = find(r, ev->begin.parent);
+        mp_assert(parent && parent->state == MP_RPC_ACTIVE);
+    }
+    struct mp_rpc_owner *owner = take_owner(r, &ev->begin.origin);
+    struct mp_rpc_call *c = owner ? take_slot(r) : NULL;
+    if (!c)
+        return MP_ENOMEM;
+    /* A place in the heap of timers is made now, so that setting it can never fail. */
+    enum mp_err err = copy_in(r, c, ev);
+    if (err == MP_OK) {
+        err = mp_heap_set(&r->timers, r->places, slot_of(c->id), ev->begin.deadline);
+        if (err != MP_OK)
+            mp_alloc_free(r->alloc, c->own_bytes, c->own_bytes_size);
+    }
+    if (err != MP_OK) {
+        give_slot(r, c);
+        return err;
+    }
+    c->origin = ev->begin.origin;
+    c->target = ev->begin.target;
+    c->deadline = ev->begin.deadline;
+    c->retries = ev->begin.retries;
+    c->depth = ev->begin.depth;
+    c->begun_at = now;
+    c->attempt = 0;
+    c->backoff = 0;
+    c->has_begun = false;
+    c->was_rerun = false;
+    c->first_child = MP_RPC_NONE;
+    c->parent = MP_RPC_NONE;
+    c->is_timed_out = false;
+    own(r, c, owner);
+    if (parent)
+        adopt(r, c, parent);
+    r->live++;
+    *begun = c->id;
+    if (c->target.function == MP_RPC_NONE)
+        call_move(c, MP_RPC_WAITING);
+    else
+        submit(r, c, now);
+    return MP_OK;
+}
+
+static void outcome(struct mp_rpc *r, mp_time now, const struct mp_rpc_event *ev)
+{
+    struct mp_rpc_call *c = find(r, ev->call);
+    mp_assert(c && (c->state == MP_RPC_ACTIVE || c->state == MP_RPC_ZOMBIE));
+    if (c->state == MP_RPC_ZOMBIE) {
+        set_free(r, c);
+        return;
+    }
+    if (c->is_timed_out) {
+        c->is_timed_out = false;
+        if (!pause_for_retry(r, c, now))
+            answer(r, c, MP_RPC_DEADLINE, true);
+        return;
+    }
+    c->has_begun = c->has_begun || ev->outcome.has_begun;
+    if (!ev->outcome.is_error) {
+        answer(r, c, MP_RPC_RESULT, true);
+        return;
+    }
+    if (ev->outcome.is_neighbour && c->target.is_idempotent && !c->was_rerun) {
+        c->was_rerun = true;
+        cancel_children(r, c);
+        call_move(c, MP_RPC_PAUSED);
+        submit(r, c, now);
+        return;
+    }
+    if (ev->outcome.is_retryable && pause_for_retry(r, c, now))
+        return;
+    answer(r, c, MP_RPC_ERROR, true);
+}
+
+static void timer(struct mp_rpc *r, struct mp_rpc_call *c, mp_time now)
+{
+    if (c->state == MP_RPC_PAUSED && now >= c->resume_at && now < c->deadline)
+        submit(r, c, now);
+    else if (c->state == MP_RPC_ACTIVE && now < c->deadline && c->retries > 0 && !c->is_timed_out) {
+        /* Only this attempt's time is up: it has to end before the next one may begin. */
+        c->is_timed_out = true;
+        c->attempt_deadline = c->deadline;
+        set_timer(r, c);
+        emit(r, MP_RPC_ABANDON, c->id);
+    } else
+        answer(r, c, MP_RPC_DEADLINE, false);
+}
+
+static void cancel_origin(struct mp_rpc *r, const struct mp_rpc_origin *origin)
+{
+    const struct mp_rpc_owner *o = find_owner(r, origin);
+    for (uint32_t slot = o ? o->first : MP_RPC_NONE; slot != MP_RPC_NONE;
+         slot = r->calls[slot]->next_owned)
+        if (r->calls[slot]->origin.id == origin->id) {
+            answer(r, r->calls[slot], MP_RPC_CANCELLED, false);
+            return;
+        }
+}
+
+static void owner_gone(struct mp_rpc *r, const struct mp_rpc_origin *origin)
+{
+    const struct mp_rpc_owner *o = find_owner(r, origin);
+    while (o && o->first != MP_RPC_NONE) {
+        uint32_t chain = MP_RPC_NONE;
+        retire(r, r->calls[o->first], false, &chain);
+        retire_chain(r, chain);
+    }
+}
+
+/* Each call that is alive can at most be abandoned, answered and release a block in one step. */
+static uint32_t effects_max(const struct mp_rpc *r, const struct mp_rpc_event *ev)
+{
+    if (ev->kind == MP_RPC_BEGIN || ev->kind == MP_RPC_RESOLVED || ev->kind == MP_RPC_ENDED)
+        return 8;
+    const struct mp_rpc_call *c = ev->kind == MP_RPC_OUTCOME ? find(r, ev->call) : NULL;
+    if (c && c->first_child == MP_RPC_NONE)
+        return 8;
+    return 8 + 3 * r->live;
+}
+
+enum mp_err mp_rpc_step(struct mp_rpc *r, mp_time now, const struct mp_rpc_event *ev,
+                        struct mp_rpc_effects *out)
+{
+    enum mp_err err = reserve_effects(r, effects_max(r, ev));
+    uint64_t begun = 0;
+    uint32_t slot;
+    r->effect_count = 0;
+    *out = (struct mp_rpc_effects){0};
+    if (err != MP_OK)
+        return err;
+    struct mp_rpc_call *c = NULL;
+    switch (ev->kind) {
+    case MP_RPC_BEGIN:
+        err = begin(r, now, ev, &begun);
+        break;
+    case MP_RPC_RESOLVED:
+        c = find(r, ev->call);
+        mp_assert(c && c->state == MP_RPC_WAITING);
+        c->target = ev->resolved;
+        submit(r, c, now);
+        break;
+    case MP_RPC_OUTCOME:
+    case MP_RPC_ENDED:
+        outcome(r, now, ev);
+        break;
+    case MP_RPC_CANCEL:
+        c = find(r, ev->call);
+        if (c && c->state != MP_RPC_ZOMBIE)
+            answer(r, c, MP_RPC_CANCELLED, false);
+        break;
+    case MP_RPC_CANCEL_ORIGIN:
+        cancel_origin(r, &ev->origin);
+        break;
+    case MP_RPC_OWNER_GONE:
+        owner_gone(r, &ev->origin);
+        break;
+    case MP_RPC_TIMER:
+        while (mp_heap_pop(&r->timers, r->places, now, &slot))
+            timer(r, r->calls[slot], now);
+        break;
+    }
+    *out = (struct mp_rpc_effects){.items = r->effects, .count = r->effect_count, .begun = begun};
+    return err;
+}
+
+enum mp_err mp_rpc_init(struct mp_rpc *r, const struct mp_rpc_config *cfg, struct mp_alloc *a,
+                        uint64_t seed)
+{
+    (void)cfg;
+    *r = (struct mp_rpc){.alloc = a, .free_first = MP_RPC_NONE};
+    mp_heap_init(&r->timers, a);
+    mp_rng_init(&r->rng, seed);
+    return MP_OK;
+}
+
+void mp_rpc_fini(struct mp_rpc *r)
+{
+    if (!r->alloc)
+        return;
+    for (uint32_t i = 0; i < r->capacity; i++) {
+        if (!r->calls[i])
+            continue;
+        if (r->calls[i]->state != MP_RPC_FREE)
+            mp_alloc_free(r->alloc, r->calls[i]->own_bytes, r->calls[i]->own_bytes_size);
+        mp_alloc_free(r->alloc, r->calls[i], sizeof(struct mp_rpc_call));
+    }
+    mp_alloc_free(r->alloc, r->calls, r->capacity * sizeof(struct mp_rpc_call *));
+    mp_alloc_free(r->alloc, r->places, r->capacity * sizeof(uint32_t));
+    for (int kind = 0; kind < MP_RPC_ORIGIN_KINDS; kind++)
+        mp_alloc_free(r->alloc, r->owners[kind].items,
+                      r->owners[kind].capacity * sizeof(struct mp_rpc_owner));
+    mp_alloc_free(r->alloc, r->effects, r->effect_capacity * sizeof(*r->effects));
+    mp_heap_fini(&r->timers);
+    *r = (struct mp_rpc){0};
+}
+
+mp_time mp_rpc_deadline(const struct mp_rpc *r)
+{
+    return mp_heap_first(&r->timers);
+}

@@ -1,0 +1,198 @@
+/* What a caller was promised: one answer, by its deadline, after as many attempts as it allowed;
+ * and the tree of calls that hang on each other, so that cancelling one cancels what it asked for.
+ *
+ * A call is in one of these states: WAITING (no provider yet, the caller asked to wait), ACTIVE (an
+ * attempt is under way), PAUSED (before the next attempt), ZOMBIE (answered, but the attempt has
+ * not ended yet). Every call gives exactly one ANSWER effect unless its parent is gone, and its
+ * number stays in use until its last attempt has ended. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "src/base/alloc.h"
+#include "src/base/compiler.h"
+#include "src/base/err.h"
+#include "src/base/heap.h"
+#include "src/base/rng.h"
+#include "src/base/slice.h"
+#include "src/base/time.h"
+
+#define MP_RPC_NONE         UINT32_MAX
+#define MP_RPC_INLINE_BYTES 128
+
+/* Who asked. The low 32 bits of an owner's number are small and dense, the high ones tell it apart
+ * from those that had the place before. */
+enum mp_rpc_origin_kind {
+    MP_RPC_CLIENT, /* owner: the client's number, id: its request */
+    MP_RPC_NESTED, /* owner: the worker's incarnation, id: its number for the call */
+    MP_RPC_RUN,    /* owner: the run's number, id: the invocation */
+    MP_RPC_ORIGIN_KINDS
+};
+
+struct mp_rpc_origin {
+    enum mp_rpc_origin_kind kind;
+    uint64_t owner;
+    uint64_t id;
+};
+
+/* A payload: bytes, and the handle of the shared block they lie in (0: none). Whoever holds a
+ * handle gives it back through RELEASE exactly once. */
+struct mp_rpc_payload {
+    struct mp_slice bytes;
+    uint64_t handle;
+};
+
+enum mp_rpc_event_kind {
+    MP_RPC_BEGIN,
+    MP_RPC_RESOLVED,      /* a waiting call has a provider now */
+    MP_RPC_OUTCOME,       /* the attempt under way ended */
+    MP_RPC_ENDED,         /* the attempt of an answered call ended: its number is free */
+    MP_RPC_CANCEL,        /* the caller no longer wants it */
+    MP_RPC_CANCEL_ORIGIN, /* the same by who asked; owner and id */
+    MP_RPC_OWNER_GONE,    /* all calls of a client or worker incarnation */
+    MP_RPC_TIMER
+};
+
+/* What calling a function takes; key MP_RPC_NONE: there is no provider yet. */
+struct mp_rpc_target {
+    uint32_t function;
+    uint32_t concurrency;
+    bool is_idempotent;
+    mp_duration timeout; /* the function's own limit on one attempt; 0: none */
+};
+
+struct mp_rpc_event {
+    enum mp_rpc_event_kind kind;
+    uint64_t call;
+    union {
+        struct {
+            struct mp_rpc_origin origin;
+            struct mp_rpc_target target;
+            uint64_t parent; /* the call that made it; 0: none */
+            struct mp_rpc_payload args;
+            struct mp_slice context; /* copied; for the function */
+            struct mp_slice query;   /* copied; only of waiting calls, to resolve them again */
+            mp_time deadline;
+            uint32_t retries;
+            uint32_t depth; /* of nesting, 0 for a call from outside */
+        } begin;
+        struct mp_rpc_target resolved;
+        struct {
+            bool is_error;
+            bool is_retryable; /* the error's code is among those that `retries` covers */
+            bool is_neighbour; /* lost because of another call: an idempotent one runs again */
+            bool has_begun;    /* its function was entered */
+        } outcome;
+        struct mp_rpc_origin origin;
+    };
+};
+
+enum mp_rpc_answer { MP_RPC_RESULT, MP_RPC_ERROR, MP_RPC_DEADLINE, MP_RPC_CANCELLED };
+
+enum mp_rpc_effect_kind {
+    MP_RPC_SUBMIT,  /* run an attempt of the call; OUTCOME follows */
+    MP_RPC_ABANDON, /* the attempt is of no use any more; ENDED (or OUTCOME) follows */
+    MP_RPC_ANSWER,  /* tell the caller; RESULT and ERROR: with the payload of the OUTCOME event */
+    MP_RPC_RELEASE  /* give a shared block back */
+};
+
+struct mp_rpc_effect {
+    enum mp_rpc_effect_kind kind;
+    uint64_t call;
+    union {
+        struct {
+            enum mp_rpc_answer answer;
+            struct mp_rpc_origin origin;
+            uint32_t function; /* MP_RPC_NONE if it never had a provider */
+            uint32_t attempt;  /* from 1; 0: none */
+            bool has_begun;
+            mp_duration timeout; /* it had, from beginning to deadline */
+        } answer;
+        uint64_t handle;
+    };
+};
+
+struct mp_rpc_effects {
+    const struct mp_rpc_effect *items; /* valid until the next step */
+    uint32_t count;
+    uint64_t begun; /* after BEGIN: the call's number */
+};
+
+enum mp_rpc_state { MP_RPC_FREE, MP_RPC_WAITING, MP_RPC_ACTIVE, MP_RPC_PAUSED, MP_RPC_ZOMBIE };
+
+struct mp_rpc_call {
+    /* read */
+    uint64_t id;
+    enum mp_rpc_state state;
+    bool has_begun;
+    bool was_rerun;
+    uint32_t attempt;
+    uint32_t retries;
+    uint32_t depth;
+    struct mp_rpc_target target;
+    struct mp_rpc_origin origin;
+    struct mp_rpc_payload args;
+    struct mp_slice context;
+    struct mp_slice query;
+    mp_time deadline;
+    mp_time attempt_deadline;
+    mp_time begun_at;
+    mp_time submitted_at;
+    /* private */
+    uint32_t parent; /* slot, or MP_RPC_NONE */
+    uint32_t first_child;
+    uint32_t next_sibling;
+    uint32_t previous_sibling;
+    uint32_t next_owned; /* calls of one owner, or the free list */
+    uint32_t previous_owned;
+    bool is_owned;
+    bool is_timed_out; /* the attempt under way was abandoned; another may follow */
+    mp_duration backoff;
+    mp_time resume_at;
+    uint8_t *own_bytes; /* args, context and query that did not fit in place */
+    size_t own_bytes_size;
+    uint8_t in_place[MP_RPC_INLINE_BYTES];
+};
+
+struct mp_rpc_owner;
+
+struct mp_rpc_owners {
+    struct mp_rpc_owner *items; /* by the low half of their number */
+    uint32_t capacity;
+};
+
+struct mp_rpc {
+    /* read */
+    uint32_t live; /* calls that are not answered yet */
+    uint32_t used; /* numbers in use */
+    /* private */
+    uint32_t capacity;
+    uint32_t free_first;
+    struct mp_rpc_call **calls; /* by slot; each allocated on its own, so that they never move */
+    uint32_t *places;           /* in the heap of timers */
+    struct mp_heap timers;
+    struct mp_rpc_owners owners[MP_RPC_ORIGIN_KINDS];
+    struct mp_rpc_effect *effects;
+    uint32_t effect_count;
+    uint32_t effect_capacity;
+    struct mp_rng rng;
+    struct mp_alloc *alloc;
+};
+
+struct mp_rpc_config {
+    uint32_t calls_max; /* numbers in use at once; BEGIN gives MP_EFULL */
+};
+
+MP_MUST_USE enum mp_err mp_rpc_init(struct mp_rpc *r, const struct mp_rpc_config *cfg,
+                                    struct mp_alloc *a, uint64_t seed);
+/* BEGIN may give MP_ENOMEM; the call then does not exist, and args.handle is still the caller's. */
+MP_MUST_USE enum mp_err mp_rpc_step(struct mp_rpc *r, mp_time now, const struct mp_rpc_event *ev,
+                                    struct mp_rpc_effects *out);
+mp_time mp_rpc_deadline(const struct mp_rpc *r);
+void mp_rpc_fini(struct mp_rpc *r);
+
+/* The call of that number, or NULL. */
+const struct mp_rpc_call *mp_rpc_get(const struct mp_rpc *r, uint64_t call);
+/* Waiting calls one by one: the first with a slot >= *slot, which moves behind it; NULL at the end.
+ */
+const struct mp_rpc_call *mp_rpc_next_waiting(const struct mp_rpc *r, uint32_t *slot);
