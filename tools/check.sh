@@ -55,6 +55,7 @@ else
 fi
 check "luacheck finds nothing" lua_clean
 check "the rock lists the Lua library" rock
+check "every link in the docs leads somewhere" luajit tools/docs.lua
 luajit tools/sizes.lua | sed 's/^/# /'
 echo "1..$number"
 exit $failed

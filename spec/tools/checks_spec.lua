@@ -144,6 +144,16 @@ describe("the checks on what was built", function()
     assert.truthy(output:find("src/base/b.h does not compile alone", 1, true), output)
   end)
 
+  it("refuse a link in the docs that leads nowhere", function()
+    write(folder .. "/a.md", "# One thing\n\n[b](lua) [c](#one-thing) [d](other:x) `[e](f)`\n")
+    assert.equal(0, (run("luajit tools/docs.lua " .. folder)))
+    write(folder .. "/b.md", "[a](a.md#one-thing) [b](a.md#two) [c](c.md)\n")
+    local status, output = run("luajit tools/docs.lua " .. folder)
+    assert.equal(1, status)
+    assert.truthy(output:find("(a.md#two) has no such heading", 1, true), output)
+    assert.truthy(output:find("(c.md) is not there", 1, true), output)
+  end)
+
   it("refuse a rock that misses a file or lists one that is not there", function()
     local rockspec = folder .. "/rockspec/mpreg-scm-1.rockspec"
     local check = "tool=$PWD/tools/rock.lua; cd " .. folder .. " && luajit $tool"
