@@ -181,7 +181,8 @@ describe("pipeline", function()
     local step = graph(function(p, input)
       local a = p "a" { "m.f" }
       p "b" { "m.g", needs = "gpu", when = input.go, unless = a.stop, after = { a, "a" },
-        retries = 2, backoff_ms = 10, timeout = "1.5s", on_error = "skip", version = "^1.2", on = "n1",
+        retries = 2, backoff_ms = 10, timeout = "1.5s", on_error = "skip",
+        version = "^1.2", on = "n1",
         cluster = "eu" }
     end).steps[2]
     assert.are.same({ name = "b", call = "m.g", args = {}, needs = { "gpu" },

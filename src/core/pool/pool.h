@@ -43,7 +43,7 @@ struct mp_pool_event {
         struct {
             uint32_t function;    /* dense key */
             uint32_t concurrency; /* of the function at once; 0: no limit */
-            bool is_nested;     /* past the limits: a parent that waits must not starve its child */
+            bool is_nested; /* past the limits: a parent that waits must not starve its child */
         } submit;
         struct {
             mp_duration run; /* it had the CPU */
