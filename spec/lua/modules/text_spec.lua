@@ -1,0 +1,178 @@
+local null = require("cjson").null
+
+describe("modules/text", function()
+  local text = dofile("modules/text.lua")
+
+  local function refuses(message, fun, ...)
+    local ok, err = pcall(fun, ...)
+    assert.is_false(ok)
+    assert.are.same({ code = "INVALID_ARGUMENT", message = message }, err)
+  end
+
+  it("counts and cuts characters, not bytes", function()
+    assert.are.equal(5, text.length("Båth!"))
+    assert.are.equal(0, text.length(""))
+    assert.are.same({ "a", "ü", "€", "𝄞", "b" }, text.characters("aü€𝄞b"))
+    assert.are.same({}, text.characters(""))
+    assert.are.same({ "\0", "é" }, text.characters("\0é"))
+    assert.are.equal("åt", text.slice("Båth", 2, 3))
+    assert.are.equal("th", text.slice("Båth", -2))
+    assert.are.equal("", text.slice("Båth", 4, 2))
+    assert.are.equal("", text.slice("", 1, 9))
+    assert.are.equal("Båth", text.slice("Båth", -9, 9))
+    refuses("text.slice: first must be a whole number", text.slice, "a", 1.5)
+    refuses("text.slice: first must be a whole number", text.slice, "a")
+  end)
+
+  it("counts a stray byte as a character, and loses none", function()
+    for _, s in ipairs { "\255a", "a\195", "\128\128", "é\191x", "\240\159a", "\194\194é" } do
+      assert.are.equal(s, table.concat(text.characters(s)))
+    end
+    assert.are.equal(3, text.length("é\191x"))
+  end)
+
+  it("splits at a literal separator", function()
+    assert.are.same({ "a", "b", "c" }, text.split("a,b,c", ","))
+    assert.are.same({ "", "a", "" }, text.split(",a,", ","))
+    assert.are.same({ "" }, text.split("", ","))
+    assert.are.same({ "1", "2" }, text.split("1.2", "."))
+    assert.are.same({ "a", "b" }, text.split("a%sb", "%s"))
+    assert.are.same({ "a", "b" }, text.split("a[[b", "[["))
+    assert.are.same({ "a", "b,c" }, text.split("a,b,c", ",", 2))
+    assert.are.same({ "a,b" }, text.split("a,b", ",", 1))
+    refuses("text.split: the separator must not be empty", text.split, "a", "")
+    refuses("text.split: most must be at least 1", text.split, "a", ",", 0)
+    refuses("text.split: the text must be a string, not null", text.split, null, ",")
+  end)
+
+  it("joins what can be written", function()
+    assert.are.equal("a-1-2.5-true", text.join({ "a", 1, 2.5, true }, "-"))
+    assert.are.equal("ab", text.join { "a", "b" })
+    assert.are.equal("", text.join({}, ","))
+    assert.are.equal("1517966773840 0.1 9007199254740993",
+      text.join({ 1517966773840, 0.1, 9007199254740993LL }, " "))
+    refuses("text.join: element 2 must be a string, number or boolean, not null",
+      text.join, { 1, null })
+    refuses("text.join: the first argument must be a list, not a map", text.join, { a = 1 })
+    refuses("text.join: the first argument must be a list, not string", text.join, "a")
+  end)
+
+  it("undoes a split by a join", function()
+    for _, s in ipairs { "", "a", ",", "a,,b,", "%d,%d" } do
+      assert.are.equal(s, text.join(text.split(s, ","), ","))
+    end
+  end)
+
+  it("trims", function()
+    assert.are.equal("a b", text.trim("\t a b \r\n"))
+    assert.are.equal("", text.trim(" \n "))
+    assert.are.equal("", text.trim(""))
+    assert.are.equal("a ", text.trim_start("  a "))
+    assert.are.equal("  a", text.trim_end("  a "))
+    assert.are.equal("", text.trim_end("  "))
+  end)
+
+  it("trims long white space in no time", function()
+    local long = "x" .. (" "):rep(200000) .. "y"
+    assert.are.equal(long, text.trim(" " .. long .. " "))
+  end)
+
+  it("finds words and lines", function()
+    assert.are.same({ "an", "old", "fault." }, text.words(" an  old\tfault.\n"))
+    assert.are.same({}, text.words(" "))
+    assert.are.same({ "a", "", "b", "c" }, text.lines("a\n\nb\r\nc"))
+    assert.are.same({ "a", "b" }, text.lines("a\rb\r\n"))
+    assert.are.same({ "" }, text.lines("\n"))
+    assert.are.same({}, text.lines(""))
+  end)
+
+  it("replaces literally", function()
+    assert.are.equal("a+b+c", text.replace("a.b.c", ".", "+"))
+    assert.are.equal("a%1b", text.replace("a.b", ".", "%1"))
+    assert.are.equal("100%", text.replace("100 percent", " percent", "%"))
+    assert.are.equal("x-b.c", text.replace("a.b.c", "a.", "x-", 1))
+    assert.are.equal("a", text.replace("a", "a", "b", 0))
+    assert.are.equal("aaaa", text.replace("aa", "a", "aa"))
+    assert.are.equal("", text.replace("aa", "a", ""))
+    refuses("text.replace: what is replaced must not be empty", text.replace, "a", "", "b")
+    refuses("text.replace: the replacement must be a string, not nil", text.replace, "a", "a")
+  end)
+
+  it("looks for parts literally", function()
+    assert.is_true(text.contains("a.b", "."))
+    assert.is_false(text.contains("ab", "."))
+    assert.is_true(text.contains("ab", ""))
+    assert.are.equal(2, text.count("aaaa", "aa"))
+    assert.are.equal(0, text.count("abc", "%a"))
+    assert.is_true(text.starts_with("abc", "ab"))
+    assert.is_false(text.starts_with("a", "ab"))
+    assert.is_true(text.ends_with("abc", "bc"))
+    assert.is_true(text.ends_with("abc", ""))
+    assert.is_false(text.ends_with("c", "bc"))
+  end)
+
+  it("changes case", function()
+    assert.are.equal("abc ä", text.lower("aBC ä"))
+    assert.are.equal("ABC ä", text.upper("aBc ä"))
+    assert.are.equal("Ada lovelace", text.capitalize("ada lovelace"))
+    assert.are.equal("", text.capitalize(""))
+    assert.are.equal("  The Geysers, CA\tDon't", text.title("  the geysers, CA\tdon't"))
+    assert.are.equal("The Magnitude Of 2nd", text.title("the magnitude of 2nd"))
+  end)
+
+  it("makes names", function()
+    assert.are.equal("foo_bar_baz", text.snake_case("Foo barBaz"))
+    assert.are.equal("http_server_id", text.snake_case("HTTPServer-ID"))
+    assert.are.equal("m7_big_one", text.snake_case("M7BigOne"))
+    assert.are.equal("foo-bar-baz", text.kebab_case("  Foo bar: Baz! "))
+    assert.are.equal("fooBarBaz", text.camel_case("foo_bar-baz"))
+    assert.are.equal("", text.snake_case("--"))
+  end)
+
+  it("pads by characters", function()
+    assert.are.equal("  Båth", text.pad_left("Båth", 6))
+    assert.are.equal("Båth··", text.pad_right("Båth", 6, "·"))
+    assert.are.equal("Båth", text.pad_left("Båth", 2))
+    assert.are.equal("007", text.pad_left("7", 3, "0"))
+    refuses("text.pad_left: the filling must be one character", text.pad_left, "a", 2, "ab")
+    refuses("text.pad_left: the width is too large", text.pad_left, "a", 1e12)
+    refuses("text.pad_right: the width must be a whole number from 0", text.pad_right, "a", -1)
+  end)
+
+  it("truncates by characters", function()
+    assert.are.equal("Båth", text.truncate("Båth", 4))
+    assert.are.equal("Bå…", text.truncate("Båths law", 3))
+    assert.are.equal("Båt...", text.truncate("Båths law", 6, "..."))
+    assert.are.equal("..", text.truncate("Båths law", 2, "..."))
+    assert.are.equal("", text.truncate("Båth", 0))
+    assert.are.equal("B", text.truncate("Båth", 1, ""))
+  end)
+
+  it("fills in templates", function()
+    assert.are.equal("M6.4 at Hualian (2 rows)",
+      text.template("M{mag} at { place } ({rows.n} rows)",
+        { mag = 6.4, place = "Hualian", rows = { n = 2 } }))
+    assert.are.equal("{a} 1", text.template("{{a}} {a}", { a = 1 }))
+    assert.are.equal("x", text.template("{rows.1.name}", { rows = { { name = "x" } } }))
+    assert.are.equal("dotted", text.template("{a.b}", { ["a.b"] = "dotted", a = { b = "nested" } }))
+    assert.are.equal("%1 {b}", text.template("{a}", { a = "%1 {b}" }))
+    assert.are.equal("", text.template("", {}))
+  end)
+
+  it("says what a template lacks", function()
+    refuses("text.template: there is no value for {b}", text.template, "{b}", { a = 1 })
+    refuses("text.template: there is no value for {a.b}", text.template, "{a.b}", { a = 1 })
+    refuses("text.template: {a} must be a string, number or boolean, not table",
+      text.template, "{a}", { a = {} })
+    refuses("text.template: a single { at byte 2 (write {{ for a brace)", text.template, "a{b", {})
+    refuses("text.template: a single } at byte 1 (write }} for a brace)", text.template, "}", {})
+    refuses("text.template: a single { at byte 1 (write {{ for a brace)", text.template, "{}", {})
+    refuses("text.template: the values must be a map, not nil", text.template, "a")
+  end)
+
+  it("says of every function that it may run twice", function()
+    for name, fun in pairs(text) do
+      if type(fun) == "function" then assert.is_true(text._mpreg[name].idempotent) end
+    end
+  end)
+end)
