@@ -8,10 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/binding/client.h"
 #include "src/binding/codec.h"
 
 static const luaL_Reg modules[] = {
     {"mpreg.codec", mp_codec_open},
+    {"mpreg.native", mp_client_open},
     {NULL, NULL},
 };
 

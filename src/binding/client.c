@@ -1,0 +1,553 @@
+/* See client.h. Each connection has a loop of its own, which runs only while a function here
+ * blocks. Callbacks of the client come from inside uv_run, and no Lua error may leave through
+ * libuv: so everything that touches Lua there runs under lua_cpcall, and an error waits on the
+ * stack until the loop has returned. */
+#include "src/binding/client.h"
+
+#include <lauxlib.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <uv.h>
+
+#include "src/base/assert.h"
+#include "src/binding/system.h"
+#include "src/client/client.h"
+#include "src/wire/error.h"
+
+#define CONN_TYPE    "mpreg.native.conn"
+#define INTERRUPT_MS 1000 /* how long the end of an interrupted request is awaited */
+
+struct conn {
+    uv_loop_t loop;
+    uv_signal_t sigint;
+    uv_timer_t patience;
+    struct mp_client *client; /* NULL: closed */
+    bool has_loop;
+    bool is_busy;
+
+    /* of connecting */
+    bool is_ready;
+    struct mp_buf error;
+
+    /* of the request that blocks */
+    lua_State *L;
+    uint64_t id; /* 0: none */
+    bool is_done;
+    enum mp_client_answer answer;
+    int payload; /* reference of the answer's string, or LUA_NOREF */
+    int on_event;
+    uint32_t interrupts;
+    bool has_failed; /* an error of Lua's lies on the stack */
+};
+
+static void *resize(void *context, void *p, size_t old_size, size_t new_size)
+{
+    (void)context;
+    (void)old_size;
+    if (new_size == 0) {
+        free(p);
+        return NULL;
+    }
+    return realloc(p, new_size);
+}
+
+static struct mp_alloc heap = {.resize = resize};
+
+/* --- errors --- */
+
+static void set_text(lua_State *L, const char *key, struct mp_slice text)
+{
+    if (text.size == 0)
+        return;
+    lua_pushlstring(L, (const char *)text.data, text.size);
+    lua_setfield(L, -2, key);
+}
+
+/* nil and the ERROR as a table. */
+static int return_fault(lua_State *L, const struct mp_fault *f)
+{
+    lua_pushnil(L);
+    lua_createtable(L, 0, 4);
+    set_text(L, "code", mp_slice_str(mp_code_name(f->code)));
+    set_text(L, "reason", f->reason);
+    set_text(L, "message", f->message);
+    set_text(L, "hint", f->hint);
+    return 2;
+}
+
+/* nil and the ERROR as MessagePack. */
+static int return_fault_bytes(lua_State *L, const struct mp_fault *f)
+{
+    struct mp_buf b;
+    uint8_t room[512];
+    mp_buf_init(&b, &heap, 0);
+    if (mp_fault_put(&b, f) != MP_OK || b.size > sizeof(room)) {
+        mp_buf_fini(&b);
+        return luaL_error(L, "not enough memory");
+    }
+    size_t size = b.size;
+    memcpy(room, b.data, size);
+    mp_buf_fini(&b);
+    lua_pushnil(L);
+    lua_pushlstring(L, (const char *)room, size);
+    return 2;
+}
+
+static struct mp_fault interrupted(void)
+{
+    return (struct mp_fault){.code = MP_CODE_CANCELLED,
+                             .reason = mp_slice_str("INTERRUPTED"),
+                             .message = mp_slice_str("interrupted")};
+}
+
+/* A request that could not even be sent. */
+static int return_refusal(lua_State *L, struct conn *c, enum mp_err err)
+{
+    struct mp_fault f = {.code = MP_CODE_INVALID_ARGUMENT};
+    if (err == MP_ECLOSED && mp_client_error(c->client).size != 0) {
+        struct mp_slice error = mp_client_error(c->client);
+        lua_pushnil(L);
+        lua_pushlstring(L, (const char *)error.data, error.size);
+        return 2;
+    }
+    if (err == MP_ETOOLARGE) {
+        f.reason = mp_slice_str("TOO_LARGE");
+        f.message = mp_slice_str("the request is larger than the protocol can carry");
+    } else if (err == MP_EFULL) {
+        f.code = MP_CODE_RESOURCE_EXHAUSTED;
+        f.reason = mp_slice_str("QUEUE_FULL");
+        f.message = mp_slice_str("too many requests are in flight on this connection");
+    } else {
+        return luaL_error(L, "%s", mp_err_text(err));
+    }
+    return return_fault_bytes(L, &f);
+}
+
+/* --- running the loop --- */
+
+static void done(struct conn *c)
+{
+    c->is_done = true;
+    uv_stop(&c->loop);
+}
+
+static void on_patience(uv_timer_t *timer)
+{
+    done((struct conn *)timer->data);
+}
+
+static void on_sigint(uv_signal_t *signal, int number)
+{
+    (void)number;
+    struct conn *c = (struct conn *)signal->data;
+    c->interrupts++;
+    if (c->id == 0 || c->interrupts > 1) {
+        done(c);
+        return;
+    }
+    mp_client_cancel(c->client, c->id);
+    uv_timer_start(&c->patience, on_patience, INTERRUPT_MS, 0);
+}
+
+static void block(struct conn *c)
+{
+    uv_signal_start(&c->sigint, on_sigint, SIGINT);
+    while (!c->is_done)
+        uv_run(&c->loop, UV_RUN_DEFAULT);
+    uv_signal_stop(&c->sigint);
+    uv_timer_stop(&c->patience);
+}
+
+static void on_closed(void *context)
+{
+    struct conn *c = (struct conn *)context;
+    c->client = NULL;
+}
+
+/* Frees everything; idempotent. */
+static void close_conn(struct conn *c)
+{
+    if (!c->has_loop)
+        return;
+    c->has_loop = false;
+    if (c->client)
+        mp_client_close(c->client, c, on_closed);
+    uv_close((uv_handle_t *)&c->sigint, NULL);
+    uv_close((uv_handle_t *)&c->patience, NULL);
+    uv_run(&c->loop, UV_RUN_DEFAULT);
+    int status = uv_loop_close(&c->loop);
+    mp_assert(status == 0);
+    mp_assert(!c->client);
+    mp_buf_fini(&c->error);
+}
+
+/* --- connecting --- */
+
+static void on_ready(void *context, struct mp_slice error)
+{
+    struct conn *c = (struct conn *)context;
+    c->is_ready = error.size == 0;
+    mp_buf_clear(&c->error);
+    if (mp_buf_append(&c->error, error) != MP_OK)
+        mp_buf_clear(&c->error);
+    done(c);
+}
+
+/* A field of the table at `index`: its number, or `otherwise` without one. */
+static double number_field(lua_State *L, int index, const char *key, double otherwise)
+{
+    lua_getfield(L, index, key);
+    double n = lua_isnil(L, -1) ? otherwise : lua_tonumber(L, -1);
+    if (!lua_isnil(L, -1) && lua_type(L, -1) != LUA_TNUMBER)
+        luaL_error(L, "%s: expected a number, got %s", key, luaL_typename(L, -1));
+    lua_pop(L, 1);
+    return n;
+}
+
+static uint64_t whole_field(lua_State *L, int index, const char *key, uint64_t largest)
+{
+    double n = number_field(L, index, key, 0);
+    if (!(n >= 0 && n <= (double)largest))
+        luaL_error(L, "%s: expected a number from 0 to %f", key, (double)largest);
+    return (uint64_t)n;
+}
+
+/* Reads the list `nodes` of the table at 1; its strings stay in that table. */
+static uint32_t read_nodes(lua_State *L, const char **nodes)
+{
+    lua_getfield(L, 1, "nodes");
+    luaL_checktype(L, -1, LUA_TTABLE);
+    size_t count = lua_objlen(L, -1);
+    if (count == 0 || count > MP_CLIENT_NODES_MAX)
+        luaL_error(L, "nodes: expected a list of 1 to %d HOST:PORT", MP_CLIENT_NODES_MAX);
+    for (size_t i = 0; i < count; i++) {
+        lua_rawgeti(L, -1, (int)i + 1);
+        if (lua_type(L, -1) != LUA_TSTRING || lua_objlen(L, -1) > MP_CLIENT_NODE_BYTES)
+            luaL_error(L, "nodes: expected a list of HOST:PORT");
+        nodes[i] = lua_tostring(L, -1);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    return (uint32_t)count;
+}
+
+/* A broken connection is reported by write(), not by a signal that ends the program. */
+static void ignore_sigpipe(void)
+{
+    struct sigaction now;
+    if (sigaction(SIGPIPE, NULL, &now) == 0 && now.sa_handler == SIG_DFL)
+        signal(SIGPIPE, SIG_IGN);
+}
+
+static int native_connect(lua_State *L)
+{
+    const char *nodes[MP_CLIENT_NODES_MAX];
+    luaL_checktype(L, 1, LUA_TTABLE);
+    struct mp_client_config config = {
+        .alloc = &heap,
+        .nodes = nodes,
+        .nodes_count = read_nodes(L, nodes),
+        .timeout_ms = whole_field(L, 1, "timeout_ms", MP_TIMEOUT_MS_MAX),
+    };
+    struct conn *c = (struct conn *)lua_newuserdata(L, sizeof(*c));
+    memset(c, 0, sizeof(*c));
+    luaL_getmetatable(L, CONN_TYPE);
+    lua_setmetatable(L, -2);
+    ignore_sigpipe();
+    mp_buf_init(&c->error, &heap, 0);
+    if (uv_loop_init(&c->loop) != 0)
+        return luaL_error(L, "no event loop: too many open files?");
+    c->has_loop = true;
+    uv_timer_init(&c->loop, &c->patience);
+    c->patience.data = c;
+    if (uv_signal_init(&c->loop, &c->sigint) != 0) {
+        uv_close((uv_handle_t *)&c->patience, NULL);
+        uv_run(&c->loop, UV_RUN_DEFAULT);
+        uv_loop_close(&c->loop);
+        c->has_loop = false;
+        return luaL_error(L, "no signal handler: too many open files?");
+    }
+    c->sigint.data = c;
+    config.loop = &c->loop;
+    config.context = c;
+    enum mp_err err = mp_client_connect(&config, on_ready, &c->client);
+    if (err != MP_OK)
+        return luaL_error(L, "%s", mp_err_text(err));
+    block(c);
+    if (c->is_ready)
+        return 1;
+    struct mp_fault f = {.code = MP_CODE_UNAVAILABLE, .reason = mp_slice_str("NO_NODE")};
+    if (c->interrupts != 0)
+        f = interrupted();
+    else if (mp_fault_read(mp_buf_slice(&c->error), &f) != MP_OK)
+        f.message = mp_slice_str("no node answered");
+    return_fault(L, &f);
+    close_conn(c);
+    return 2;
+}
+
+/* --- requests --- */
+
+static struct conn *check_conn(lua_State *L)
+{
+    struct conn *c = (struct conn *)luaL_checkudata(L, 1, CONN_TYPE);
+    if (!c->client)
+        luaL_error(L, "the connection is closed");
+    if (c->is_busy)
+        luaL_error(L, "the connection is busy: one blocking request at a time");
+    return c;
+}
+
+static struct mp_slice check_bytes(lua_State *L, int index)
+{
+    size_t size;
+    const char *data = luaL_checklstring(L, index, &size);
+    return mp_slice_of(data, size);
+}
+
+struct arrival {
+    struct conn *c;
+    struct mp_slice payload;
+};
+
+static int keep_payload(lua_State *L)
+{
+    const struct arrival *a = (const struct arrival *)lua_touserdata(L, 1);
+    lua_pushlstring(L, (const char *)a->payload.data, a->payload.size);
+    a->c->payload = luaL_ref(L, LUA_REGISTRYINDEX);
+    return 0;
+}
+
+static int pass_event(lua_State *L)
+{
+    const struct arrival *a = (const struct arrival *)lua_touserdata(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, a->c->on_event);
+    lua_pushlstring(L, (const char *)a->payload.data, a->payload.size);
+    lua_call(L, 1, 0);
+    return 0;
+}
+
+static void on_answer(void *context, uint64_t id, enum mp_client_answer answer,
+                      struct mp_slice payload)
+{
+    struct arrival a = {.c = (struct conn *)context, .payload = payload};
+    struct conn *c = a.c;
+    if (id != c->id || c->is_done)
+        return; /* of a request that was given up on */
+    if (answer == MP_CLIENT_EVENT) {
+        if (c->on_event == LUA_NOREF || c->interrupts != 0 || c->has_failed)
+            return;
+        c->has_failed = lua_cpcall(c->L, pass_event, &a) != 0;
+        if (c->has_failed) {
+            mp_client_cancel(c->client, id);
+            uv_timer_start(&c->patience, on_patience, INTERRUPT_MS, 0);
+        }
+        return;
+    }
+    c->answer = answer;
+    if (!c->has_failed)
+        c->has_failed = lua_cpcall(c->L, keep_payload, &a) != 0;
+    done(c);
+}
+
+static void prepare(lua_State *L, struct conn *c)
+{
+    luaL_checkstack(L, 8, "too many values");
+    c->L = L;
+    c->id = 0;
+    c->is_done = false;
+    c->payload = LUA_NOREF;
+    c->on_event = LUA_NOREF;
+    c->interrupts = 0;
+    c->has_failed = false;
+}
+
+/* Waits for the request `c->id` and returns what it gave. */
+static int finish(lua_State *L, struct conn *c)
+{
+    c->is_busy = true;
+    block(c);
+    c->is_busy = false;
+    c->id = 0;
+    luaL_unref(L, LUA_REGISTRYINDEX, c->on_event);
+    if (c->has_failed)
+        return lua_error(L); /* it is on top */
+    bool has_payload = c->payload != LUA_NOREF;
+    if (has_payload) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, c->payload);
+        luaL_unref(L, LUA_REGISTRYINDEX, c->payload);
+    }
+    if (c->interrupts != 0) {
+        const struct mp_fault f = interrupted();
+        int payload_at = lua_gettop(L);
+        return_fault_bytes(L, &f);
+        if (!has_payload || c->answer != MP_CLIENT_RESULT)
+            return 2;
+        lua_pushvalue(L, payload_at);
+        return 3;
+    }
+    mp_assert(has_payload);
+    if (c->answer == MP_CLIENT_RESULT)
+        return 1;
+    lua_pushnil(L);
+    lua_insert(L, -2);
+    return 2;
+}
+
+static struct mp_slice text_option(lua_State *L, const char *key)
+{
+    if (lua_type(L, -1) != LUA_TSTRING)
+        luaL_error(L, "%s: expected a string, got %s", key, luaL_typename(L, -1));
+    return check_bytes(L, -1);
+}
+
+static void read_needs(lua_State *L, struct mp_call_options *o)
+{
+    luaL_checktype(L, -1, LUA_TTABLE);
+    size_t count = lua_objlen(L, -1);
+    if (count > MP_NEEDS_MAX)
+        luaL_error(L, "needs: more than %d resources", MP_NEEDS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        lua_rawgeti(L, -1, (int)i + 1);
+        o->needs[i] = text_option(L, "needs");
+        lua_pop(L, 1);
+    }
+    o->needs_count = (uint32_t)count;
+}
+
+/* Strings stay in the table at `index`, so slices into them hold while it does. */
+static void read_call_options(lua_State *L, int index, struct mp_call_options *o)
+{
+    if (lua_isnoneornil(L, index))
+        return;
+    luaL_checktype(L, index, LUA_TTABLE);
+    for (lua_pushnil(L); lua_next(L, index) != 0; lua_pop(L, 1)) {
+        const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
+        if (strcmp(key, "timeout_ms") == 0)
+            o->timeout_ms = whole_field(L, index, key, MP_TIMEOUT_MS_MAX);
+        else if (strcmp(key, "version") == 0)
+            o->version = text_option(L, key);
+        else if (strcmp(key, "on") == 0)
+            o->on = text_option(L, key);
+        else if (strcmp(key, "cluster") == 0)
+            o->cluster = text_option(L, key);
+        else if (strcmp(key, "retries") == 0)
+            o->retries = (uint32_t)whole_field(L, index, key, MP_RETRIES_MAX);
+        else if (strcmp(key, "wait") == 0)
+            o->is_waiting = lua_toboolean(L, -1);
+        else if (strcmp(key, "needs") == 0)
+            read_needs(L, o);
+        else
+            luaL_error(L, "unknown option '%s'", key);
+    }
+}
+
+static void read_run_options(lua_State *L, int index, struct mp_run_options *o)
+{
+    if (lua_isnoneornil(L, index))
+        return;
+    luaL_checktype(L, index, LUA_TTABLE);
+    for (lua_pushnil(L); lua_next(L, index) != 0; lua_pop(L, 1)) {
+        const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
+        if (strcmp(key, "timeout_ms") == 0)
+            o->timeout_ms = whole_field(L, index, key, MP_TIMEOUT_MS_MAX);
+        else if (strcmp(key, "trace") == 0)
+            o->has_trace = lua_toboolean(L, -1);
+        else if (strcmp(key, "follow") == 0)
+            o->has_events = lua_toboolean(L, -1);
+        else if (strcmp(key, "detach") == 0)
+            o->is_detached = lua_toboolean(L, -1);
+        else
+            luaL_error(L, "unknown option '%s'", key);
+    }
+}
+
+static int conn_call(lua_State *L)
+{
+    struct conn *c = check_conn(L);
+    struct mp_call_options o = {.fun = check_bytes(L, 2)};
+    struct mp_slice args = check_bytes(L, 3);
+    read_call_options(L, 4, &o);
+    prepare(L, c);
+    enum mp_err err = mp_client_call(c->client, &o, args, c, on_answer, &c->id);
+    return err != MP_OK ? return_refusal(L, c, err) : finish(L, c);
+}
+
+static int conn_run(lua_State *L)
+{
+    struct conn *c = check_conn(L);
+    struct mp_run_options o = {0};
+    struct mp_slice graph = check_bytes(L, 2);
+    read_run_options(L, 3, &o);
+    if (!lua_isnoneornil(L, 4))
+        luaL_checktype(L, 4, LUA_TFUNCTION);
+    prepare(L, c);
+    if (!lua_isnoneornil(L, 4)) {
+        lua_pushvalue(L, 4);
+        c->on_event = luaL_ref(L, LUA_REGISTRYINDEX);
+    }
+    enum mp_err err = mp_client_run(c->client, &o, graph, c, on_answer, &c->id);
+    if (err == MP_OK)
+        return finish(L, c);
+    luaL_unref(L, LUA_REGISTRYINDEX, c->on_event);
+    return return_refusal(L, c, err);
+}
+
+static int conn_query(lua_State *L)
+{
+    struct conn *c = check_conn(L);
+    struct mp_slice what = check_bytes(L, 2);
+    struct mp_slice payload = {0};
+    uint64_t timeout_ms = 0;
+    if (!lua_isnoneornil(L, 3))
+        payload = check_bytes(L, 3);
+    if (!lua_isnoneornil(L, 4)) {
+        luaL_checktype(L, 4, LUA_TTABLE);
+        timeout_ms = whole_field(L, 4, "timeout_ms", MP_TIMEOUT_MS_MAX);
+    }
+    prepare(L, c);
+    enum mp_err err = mp_client_query(c->client, what, payload, timeout_ms, c, on_answer, &c->id);
+    return err != MP_OK ? return_refusal(L, c, err) : finish(L, c);
+}
+
+static int conn_close(lua_State *L)
+{
+    struct conn *c = (struct conn *)luaL_checkudata(L, 1, CONN_TYPE);
+    if (c->is_busy)
+        return luaL_error(L, "the connection is busy");
+    close_conn(c);
+    return 0;
+}
+
+/* The collector also runs while a request blocks, but then its connection is referred to. */
+static int conn_gc(lua_State *L)
+{
+    close_conn((struct conn *)luaL_checkudata(L, 1, CONN_TYPE));
+    return 0;
+}
+
+static int conn_node(lua_State *L)
+{
+    struct conn *c = check_conn(L);
+    struct mp_slice node = mp_client_node(c->client);
+    lua_pushlstring(L, (const char *)node.data, node.size);
+    return 1;
+}
+
+int mp_client_open(lua_State *L)
+{
+    static const luaL_Reg methods[] = {
+        {"call", conn_call}, {"run", conn_run}, {"query", conn_query}, {"close", conn_close},
+        {"node", conn_node}, {"__gc", conn_gc}, {NULL, NULL},
+    };
+    luaL_newmetatable(L, CONN_TYPE);
+    luaL_register(L, NULL, methods);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushcfunction(L, native_connect);
+    lua_setfield(L, -2, "connect");
+    mp_system_register(L);
+    return 1;
+}
