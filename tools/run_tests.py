@@ -64,7 +64,8 @@ class Unit:
     def repeat(self, test=None):
         """The command that runs this unit, or one test of it, again."""
         if self.build in ("asan", "fuzz"):  # their options are long; the runner knows them
-            return f"tools/run_tests.py --only '^{re.escape(self.id)}$'"
+            pattern = re.sub(r"([].^$*+?{}\[|()\\])", r"\\\1", self.id)
+            return f"tools/run_tests.py --only '^{pattern}$'"
         command = list(self.command)
         if test and BUSTED in command:
             pattern = re.sub(r"([^\w\s])", r"%\1", test)
