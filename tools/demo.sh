@@ -45,11 +45,11 @@ echo "$ready"
 MPREG_NODE=$(sed -n 's/.*"addr":"\([^"]*\)".*/\1/p' <<<"$ready")
 export MPREG_NODE
 
-heading "mpreg run examples/quakes --trace"
+heading "Running the pipeline: mpreg run examples/quakes --trace"
 build/mpreg run examples/quakes --trace -o json >"$folder/run.json"
-luajit tools/report.lua trace "$folder/run.json"
-heading "The report"
-luajit tools/report.lua report "$folder/run.json"
+luajit tools/show_run.lua trace "$folder/run.json"
+heading "The report, which is the run's output"
+luajit tools/show_run.lua report "$folder/run.json"
 
 heading "Stopping the node"
 kill "$node"
