@@ -1,0 +1,441 @@
+/* Calls: one record for everything that is handed out or waits for its next attempt. An
+ * invocation's number carries the place of its record, so an answer finds it without a search; a
+ * record whose answer nobody wants any more stays until that answer has come. */
+#include "src/core/graph/graph_internal.h"
+
+static bool is_out(const struct mp_graph_call *c)
+{
+    return c->state == MP_GRAPH_CALL_OUT || c->state == MP_GRAPH_CALL_GIVEN_UP;
+}
+
+bool mp_graph_call_has_room(const struct mp_graph *g)
+{
+    return g->outstanding < MP_GRAPH_OUTSTANDING_MAX &&
+           (g->outstanding == 0 || g->outstanding_bytes < MP_GRAPH_OUTSTANDING_BYTES_MAX);
+}
+
+/* --- records --- */
+
+static void list_add(struct mp_graph *g, uint32_t call)
+{
+    struct mp_graph_call *c = &g->calls[call];
+    struct mp_graph_each *e = g->steps[c->step].items;
+    c->list_prev = MP_GRAPH_NONE;
+    c->list_next = MP_GRAPH_NONE;
+    if (c->index == 0)
+        return;
+    c->list_next = e->calls_first;
+    if (e->calls_first != MP_GRAPH_NONE)
+        g->calls[e->calls_first].list_prev = call;
+    e->calls_first = call;
+}
+
+static void list_remove(struct mp_graph *g, uint32_t call)
+{
+    struct mp_graph_call *c = &g->calls[call];
+    if (c->index == 0)
+        return;
+    struct mp_graph_each *e = g->steps[c->step].items;
+    if (c->list_prev != MP_GRAPH_NONE)
+        g->calls[c->list_prev].list_next = c->list_next;
+    else if (e->calls_first == call)
+        e->calls_first = c->list_next;
+    if (c->list_next != MP_GRAPH_NONE)
+        g->calls[c->list_next].list_prev = c->list_prev;
+    c->list_prev = MP_GRAPH_NONE;
+    c->list_next = MP_GRAPH_NONE;
+}
+
+static enum mp_err call_new(struct mp_graph *g, struct mp_graph_call fields, uint32_t *call)
+{
+    if (g->calls_free == MP_GRAPH_NONE) {
+        struct mp_graph_call *calls =
+            mp_graph_grow(g, g->calls, &g->calls_capacity, sizeof(*calls), g->calls_count + 1);
+        if (!calls)
+            return MP_ENOMEM;
+        g->calls = calls;
+        uint32_t *places = mp_graph_grow(g, g->timer_places, &g->places_capacity, sizeof(*places),
+                                         g->calls_count + 1);
+        if (!places)
+            return MP_ENOMEM;
+        g->timer_places = places;
+        g->calls_free = g->calls_count++;
+        g->calls[g->calls_free].next = MP_GRAPH_NONE;
+    }
+    *call = g->calls_free;
+    g->calls_free = g->calls[*call].next;
+    g->calls[*call] = fields;
+    g->timer_places[*call] = MP_HEAP_NONE;
+    list_add(g, *call);
+    return MP_OK;
+}
+
+void mp_graph_call_free(struct mp_graph *g, uint32_t call)
+{
+    struct mp_graph_call *c = &g->calls[call];
+    mp_assert(c->state != MP_GRAPH_CALL_FREE);
+    if (is_out(c)) {
+        mp_assert(g->outstanding != 0 && g->outstanding_bytes >= c->args_bytes);
+        g->outstanding--;
+        g->outstanding_bytes -= c->args_bytes;
+    }
+    if (c->state != MP_GRAPH_CALL_GIVEN_UP)
+        list_remove(g, call);
+    mp_heap_remove(&g->timers, g->timer_places, call);
+    c->state = MP_GRAPH_CALL_FREE;
+    c->next = g->calls_free;
+    g->calls_free = call;
+}
+
+enum mp_err mp_graph_call_cancel(struct mp_graph *g, uint32_t call)
+{
+    struct mp_graph_effect *e = mp_graph_effect_add(g, MP_GRAPH_CANCEL);
+    if (!e)
+        return MP_ENOMEM;
+    e->cancel.invocation = g->calls[call].invocation;
+    return MP_OK;
+}
+
+enum mp_err mp_graph_call_give_up(struct mp_graph *g, uint32_t call)
+{
+    struct mp_graph_call *c = &g->calls[call];
+    if (c->state == MP_GRAPH_CALL_OUT) {
+        enum mp_err err = mp_graph_call_cancel(g, call);
+        if (err != MP_OK)
+            return err;
+        list_remove(g, call);
+        mp_heap_remove(&g->timers, g->timer_places, call);
+        c->state = MP_GRAPH_CALL_GIVEN_UP;
+    } else if (c->state == MP_GRAPH_CALL_QUEUED) {
+        /* It stands in the queue for its next attempt, which frees it. */
+        list_remove(g, call);
+        c->state = MP_GRAPH_CALL_DROPPED;
+    } else {
+        mp_graph_call_free(g, call);
+    }
+    return MP_OK;
+}
+
+/* --- handing out --- */
+
+static struct mp_graph_pieces *bound_of(struct mp_graph *g, const struct mp_graph_call *c)
+{
+    return c->index != 0 ? &g->steps[c->step].items->args : &g->bound;
+}
+
+/* Hands the call out with arguments that lie at `offset` of scratch. */
+static enum mp_err invoke(struct mp_graph *g, uint32_t call, size_t offset, size_t size)
+{
+    struct mp_graph_call *c = &g->calls[call];
+    struct mp_graph_step_record *s = &g->steps[c->step];
+    struct mp_graph_effect *e = mp_graph_effect_add(g, MP_GRAPH_INVOKE);
+    if (!e)
+        return MP_ENOMEM;
+    g->offsets[g->effects_count - 1] = offset;
+    mp_duration limit = s->timeout != 0 ? s->timeout : MP_NEVER;
+    c->deadline = mp_time_add(g->now, limit);
+    c->deadline = g->deadline < c->deadline ? g->deadline : c->deadline;
+    if (s->timeout != 0) {
+        mp_time late = mp_time_add(c->deadline, MP_MS(MP_GRAPH_ANSWER_GRACE_MS));
+        enum mp_err err = mp_heap_set(&g->timers, g->timer_places, call, late);
+        if (err != MP_OK)
+            return err;
+    }
+    c->invocation = (uint64_t)++g->invocations << 32 | call;
+    c->state = MP_GRAPH_CALL_OUT;
+    c->attempt++;
+    c->serial = g->serial;
+    c->args_bytes = size;
+    g->outstanding++;
+    g->outstanding_bytes += size;
+    s->attempts++;
+    e->invoke.invocation = c->invocation;
+    e->invoke.step = c->step;
+    e->invoke.name = s->name;
+    e->invoke.index = c->index;
+    e->invoke.attempt = c->attempt;
+    e->invoke.fun = s->fun;
+    e->invoke.args.size = size;
+    e->invoke.version = s->version_wanted;
+    e->invoke.on = s->on;
+    e->invoke.cluster = s->cluster;
+    e->invoke.needs = s->needs.count != 0 ? g->needs + s->needs.first : NULL;
+    e->invoke.needs_count = s->needs.count;
+    e->invoke.deadline = c->deadline;
+    return MP_OK;
+}
+
+enum mp_err mp_graph_call_begin(struct mp_graph *g, uint32_t step, uint32_t index,
+                                struct mp_slice item, struct mp_graph_miss *miss)
+{
+    struct mp_graph_call fields = {
+        .state = MP_GRAPH_CALL_QUEUED, .step = step, .index = index, .item = item};
+    size_t offset = g->scratch.size;
+    uint32_t call;
+    enum mp_err err = mp_graph_template_join(bound_of(g, &fields), item, index,
+                                             g->config.value_bytes_max, &g->scratch, miss);
+    if (err != MP_OK)
+        return err;
+    size_t size = g->scratch.size - offset;
+    if (g->steps[step].state == MP_GRAPH_READY) {
+        mp_graph_step_move(g, step, MP_GRAPH_ACTIVE);
+        g->steps[step].started_at = g->now;
+        err = mp_graph_tell_step_started(g, step);
+    }
+    if (err == MP_OK)
+        err = call_new(g, fields, &call);
+    return err != MP_OK ? err : invoke(g, call, offset, size);
+}
+
+enum mp_err mp_graph_call_again(struct mp_graph *g, uint32_t call)
+{
+    struct mp_graph_call *c = &g->calls[call];
+    struct mp_graph_miss miss;
+    enum mp_err err = MP_OK;
+    mp_assert(c->state == MP_GRAPH_CALL_QUEUED);
+    if (c->index == 0) {
+        g->bound.count = 0;
+        err = mp_graph_template_bind(g, g->steps[c->step].args, false, &g->bound, &miss);
+    }
+    size_t offset = g->scratch.size;
+    if (err == MP_OK)
+        err = mp_graph_template_join(bound_of(g, c), c->item, c->index, g->config.value_bytes_max,
+                                     &g->scratch, &miss);
+    /* It could be built before, and inputs do not change. */
+    mp_assert(err == MP_OK || err == MP_ENOMEM);
+    return err != MP_OK ? err : invoke(g, call, offset, g->scratch.size - offset);
+}
+
+/* --- answers --- */
+
+static bool find_call(const struct mp_graph *g, uint64_t invocation, uint32_t *call)
+{
+    *call = (uint32_t)invocation;
+    return *call < g->calls_count && g->calls[*call].invocation == invocation &&
+           is_out(&g->calls[*call]);
+}
+
+struct answer {
+    struct mp_slice node;
+    struct mp_slice version;
+    uint32_t worker;
+    uint64_t bytes_in;
+    const struct mp_graph_timing *timing;
+};
+
+static enum mp_err note_answer(struct mp_graph *g, const struct mp_graph_call *c,
+                               const struct answer *a)
+{
+    struct mp_graph_step_record *s = &g->steps[c->step];
+    uint32_t node;
+    uint32_t version;
+    enum mp_err err = mp_graph_intern(g, a->node, &node);
+    if (err == MP_OK)
+        err = mp_graph_intern(g, a->version, &version);
+    if (err != MP_OK)
+        return err;
+    s->timing.queue += a->timing->queue;
+    s->timing.network += a->timing->network;
+    s->timing.run += a->timing->run;
+    s->bytes_in += a->bytes_in;
+    if (version != 0)
+        s->version = version;
+    if (a->worker != 0)
+        s->worker = a->worker;
+    if (node == 0)
+        return MP_OK;
+    s->node = node;
+    g->remote_calls += !mp_slice_equal(a->node, g->config.node);
+    return c->index != 0 ? mp_graph_each_ran_on(g, c->step, node) : MP_OK;
+}
+
+static mp_duration pause_before(struct mp_graph *g, mp_duration first, uint32_t attempt)
+{
+    mp_duration d = first;
+    for (uint32_t i = 1; i < attempt && d < MP_MS(MP_BACKOFF_MS_MAX); i++)
+        d *= 2;
+    if (d > MP_MS(MP_BACKOFF_MS_MAX))
+        d = MP_MS(MP_BACKOFF_MS_MAX);
+    return d / 2 + mp_rng_below(&g->rng, d - d / 2 + 1);
+}
+
+/* The attempt failed; `error` is the ERROR map as it will be shown. The call is in no queue and not
+ * out. */
+static enum mp_err attempt_failed(struct mp_graph *g, uint32_t call, struct mp_slice error,
+                                  enum mp_code code, bool is_final)
+{
+    struct mp_graph_call *c = &g->calls[call];
+    struct mp_graph_step_record *s = &g->steps[c->step];
+    if (g->mode != MP_GRAPH_CANCELLING && !is_final && mp_code_is_retried(code) &&
+        c->attempt <= s->retries) {
+        mp_duration delay = pause_before(g, s->backoff, c->attempt);
+        s->tries++;
+        if (c->index != 0 && c->attempt == 1)
+            s->items->retried++;
+        enum mp_err err = mp_graph_tell_retried(g, c, error, delay);
+        c->state = MP_GRAPH_CALL_PAUSED;
+        return err != MP_OK
+                   ? err
+                   : mp_heap_set(&g->timers, g->timer_places, call, mp_time_add(g->now, delay));
+    }
+    uint32_t step = c->step;
+    uint32_t index = c->index;
+    mp_graph_call_free(g, call);
+    return index != 0 ? mp_graph_each_failed(g, step, index, error, code, false)
+                      : mp_graph_step_fail(g, step, error, code, false);
+}
+
+/* The call is no longer out, though its record stays. */
+static void bring_in(struct mp_graph *g, uint32_t call)
+{
+    struct mp_graph_call *c = &g->calls[call];
+    mp_assert(c->state == MP_GRAPH_CALL_OUT);
+    g->outstanding--;
+    g->outstanding_bytes -= c->args_bytes;
+    mp_heap_remove(&g->timers, g->timer_places, call);
+    c->state = MP_GRAPH_CALL_PAUSED;
+}
+
+/* Adds what the machine knows to an ERROR map; the result is in g->fault. */
+static enum mp_err extend_error(struct mp_graph *g, const struct mp_graph_call *c,
+                                const struct answer *a, struct mp_slice error,
+                                struct mp_slice *extended)
+{
+    const struct mp_graph_step_record *s = &g->steps[c->step];
+    struct mp_fault extra = {.step = s->name,
+                             .fun = s->fun,
+                             .index = c->index,
+                             .node = a->node,
+                             .version = a->version,
+                             .attempt = c->attempt};
+    mp_buf_clear(&g->fault);
+    enum mp_err err = mp_fault_put_extended(&g->fault, error, &extra);
+    *extended = mp_buf_slice(&g->fault);
+    return err;
+}
+
+static enum mp_err fail_with(struct mp_graph *g, uint32_t call, const struct answer *a,
+                             enum mp_code code, const char *reason, const char *message)
+{
+    struct mp_fault f = {
+        .code = code, .reason = mp_slice_str(reason), .message = mp_slice_str(message)};
+    struct mp_slice error;
+    mp_buf_clear(&g->message);
+    enum mp_err err = mp_fault_put(&g->message, &f);
+    if (err == MP_OK)
+        err = extend_error(g, &g->calls[call], a, mp_buf_slice(&g->message), &error);
+    return err != MP_OK ? err : attempt_failed(g, call, error, code, false);
+}
+
+static enum mp_err take_result(struct mp_graph *g, uint32_t call, struct mp_slice value)
+{
+    uint32_t step = g->calls[call].step;
+    uint32_t index = g->calls[call].index;
+    mp_graph_call_free(g, call);
+    if (value.size > g->config.value_bytes_max)
+        return mp_graph_step_fail_large(g, step, index, "the result is");
+    if (index != 0)
+        return mp_graph_each_completed(g, step, index, value);
+    struct mp_slice own;
+    if (!mp_graph_keep(g, value.size))
+        return mp_graph_step_fail_kept(g, step);
+    enum mp_err err = mp_graph_copy(g, value, &own);
+    return err != MP_OK ? err : mp_graph_step_succeed(g, step, own);
+}
+
+enum mp_err mp_graph_call_completed(struct mp_graph *g, const struct mp_graph_event *ev)
+{
+    uint32_t call;
+    struct answer a = {.node = ev->completed.node,
+                       .version = ev->completed.version,
+                       .worker = ev->completed.worker,
+                       .bytes_in = ev->completed.bytes_in,
+                       .timing = &ev->completed.timing};
+    if (!find_call(g, ev->completed.invocation, &call))
+        return MP_EINVAL;
+    if (g->calls[call].state == MP_GRAPH_CALL_GIVEN_UP) {
+        mp_graph_call_free(g, call);
+        return MP_OK;
+    }
+    bring_in(g, call);
+    enum mp_err err = note_answer(g, &g->calls[call], &a);
+    if (err != MP_OK)
+        return err;
+    /* A worker's memory may be broken; a value that is none must not break the whole record. */
+    if (ev->completed.value.size <= g->config.value_bytes_max &&
+        mp_mp_check(ev->completed.value) != MP_OK)
+        return fail_with(g, call, &a, MP_CODE_INTERNAL, "BAD_RESULT",
+                         "the result is not one well-formed value");
+    return take_result(g, call, ev->completed.value);
+}
+
+enum mp_err mp_graph_call_failed(struct mp_graph *g, const struct mp_graph_event *ev)
+{
+    uint32_t call;
+    struct mp_fault f;
+    struct mp_slice error;
+    struct answer a = {.node = ev->failed.node,
+                       .version = ev->failed.version,
+                       .worker = ev->failed.worker,
+                       .bytes_in = ev->failed.bytes_in,
+                       .timing = &ev->failed.timing};
+    if (!find_call(g, ev->failed.invocation, &call))
+        return MP_EINVAL;
+    struct mp_graph_call *c = &g->calls[call];
+    if (c->state == MP_GRAPH_CALL_GIVEN_UP) {
+        mp_graph_call_free(g, call);
+        return MP_OK;
+    }
+    bring_in(g, call);
+    if (ev->failed.never_began)
+        g->steps[c->step].attempts--;
+    enum mp_err err = ev->failed.never_began ? MP_OK : note_answer(g, c, &a);
+    if (err != MP_OK)
+        return err;
+    if (mp_mp_check(ev->failed.error) != MP_OK || mp_fault_read(ev->failed.error, &f) != MP_OK)
+        return fail_with(g, call, &a, MP_CODE_INTERNAL, "BAD_ERROR",
+                         "the call failed with an error that cannot be read");
+    err = extend_error(g, c, &a, ev->failed.error, &error);
+    return err != MP_OK ? err : attempt_failed(g, call, error, f.code, f.is_final);
+}
+
+/* --- time --- */
+
+/* No answer came even after the deadline: the attempt is lost, its record stays for the answer. */
+static enum mp_err lose_attempt(struct mp_graph *g, uint32_t call)
+{
+    static const struct mp_graph_timing none = {0};
+    struct answer a = {.timing = &none};
+    struct mp_graph_call again = g->calls[call];
+    uint32_t other;
+    enum mp_err err = mp_graph_call_give_up(g, call);
+    if (err != MP_OK)
+        return err;
+    again.state = MP_GRAPH_CALL_PAUSED;
+    err = call_new(g, again, &other);
+    return err != MP_OK ? err
+                        : fail_with(g, other, &a, MP_CODE_DEADLINE_EXCEEDED, "STEP_TIMEOUT",
+                                    "there was no answer by the step's deadline");
+}
+
+enum mp_err mp_graph_call_timers(struct mp_graph *g)
+{
+    uint32_t call;
+    enum mp_err err = MP_OK;
+    while (err == MP_OK && mp_heap_pop(&g->timers, g->timer_places, g->now, &call)) {
+        struct mp_graph_call *c = &g->calls[call];
+        if (c->state == MP_GRAPH_CALL_OUT) {
+            err = lose_attempt(g, call);
+            continue;
+        }
+        mp_assert(c->state == MP_GRAPH_CALL_PAUSED);
+        c->state = MP_GRAPH_CALL_QUEUED;
+        c->next = MP_GRAPH_NONE;
+        if (g->retry_first == MP_GRAPH_NONE)
+            g->retry_first = call;
+        else
+            g->calls[g->retry_last].next = call;
+        g->retry_last = call;
+    }
+    return err;
+}

@@ -1,0 +1,302 @@
+/* The run object. It is written once, in one pass over the steps, from what the steps carry; values
+ * are copied as they are, large ones shown by their size, type and beginning. */
+#include "src/core/graph/graph_internal.h"
+
+const char *mp_graph_state_name(enum mp_graph_state state)
+{
+    static const char *const names[MP_GRAPH_STATES] = {
+        [MP_GRAPH_PENDING] = "pending",   [MP_GRAPH_READY] = "pending",
+        [MP_GRAPH_ACTIVE] = "running",    [MP_GRAPH_DONE] = "succeeded",
+        [MP_GRAPH_BROKEN] = "failed",     [MP_GRAPH_SKIPPED] = "skipped",
+        [MP_GRAPH_STOPPED] = "cancelled", [MP_GRAPH_LATE] = "timed_out"};
+    return names[state];
+}
+
+const char *mp_graph_status_name(enum mp_graph_status status)
+{
+    static const char *const names[] = {[MP_GRAPH_RUNNING] = "running",
+                                        [MP_GRAPH_SUCCEEDED] = "succeeded",
+                                        [MP_GRAPH_FAILED] = "failed",
+                                        [MP_GRAPH_CANCELLED] = "cancelled",
+                                        [MP_GRAPH_TIMED_OUT] = "timed_out"};
+    return names[status];
+}
+
+const char *mp_graph_because_name(enum mp_graph_because because)
+{
+    static const char *const names[] = {
+        [MP_GRAPH_BECAUSE_NONE] = "",           [MP_GRAPH_BECAUSE_WHEN] = "when",
+        [MP_GRAPH_BECAUSE_UNLESS] = "unless",   [MP_GRAPH_BECAUSE_INPUT] = "input",
+        [MP_GRAPH_BECAUSE_FAILURE] = "failure", [MP_GRAPH_BECAUSE_ERROR] = "error"};
+    return names[because];
+}
+
+/* --- values --- */
+
+void mp_graph_put_result(struct mp_out *o, const struct mp_graph_step_record *s)
+{
+    if (s->result.size > MP_TRACE_RESULT_MAX)
+        mp_graph_put_large(o, s->result);
+    else
+        mp_out_raw(o, s->result);
+}
+
+static void put_results(struct mp_graph *g, struct mp_out *o)
+{
+    mp_out_map(o, g->counts[MP_GRAPH_DONE]);
+    for (uint32_t i = 0; i < g->count; i++) {
+        if (g->steps[i].state != MP_GRAPH_DONE)
+            continue;
+        mp_out_str(o, g->steps[i].name);
+        mp_graph_put_result(o, &g->steps[i]);
+    }
+}
+
+/* --- levels --- */
+
+uint32_t mp_graph_level_pairs(const struct mp_graph *g)
+{
+    return g->count > MP_TRACE_AVAILABLE_STEPS ? 7 : 8;
+}
+
+static void put_available(struct mp_graph *g, struct mp_out *o, uint32_t count, uint32_t end)
+{
+    mp_out_text(o, "available");
+    mp_out_array(o, count);
+    for (uint32_t i = 0; i < end; i++)
+        if (g->steps[g->by_level[i]].state == MP_GRAPH_DONE)
+            mp_out_str(o, g->steps[g->by_level[i]].name);
+}
+
+/* From the first start to the last end among a level's steps. */
+mp_duration mp_graph_level_duration(const struct mp_graph *g, uint32_t level)
+{
+    mp_time first = MP_NEVER;
+    mp_time last = 0;
+    for (uint32_t i = g->level_first[level]; i < g->level_first[level + 1]; i++) {
+        const struct mp_graph_step_record *s = &g->steps[g->by_level[i]];
+        if (s->started_at == MP_NEVER)
+            continue;
+        mp_time end = s->state >= MP_GRAPH_DONE ? s->ended_at : g->now;
+        first = s->started_at < first ? s->started_at : first;
+        last = end > last ? end : last;
+    }
+    return first == MP_NEVER ? 0 : last - first;
+}
+
+static uint32_t count_done(const struct mp_graph *g, uint32_t first, uint32_t end)
+{
+    uint32_t count = 0;
+    for (uint32_t i = first; i < end; i++)
+        count += g->steps[g->by_level[i]].state == MP_GRAPH_DONE;
+    return count;
+}
+
+/* `before` succeeded in the levels before this one. */
+static void put_level(struct mp_graph *g, struct mp_out *o, uint32_t level, uint32_t before)
+{
+    uint32_t first = g->level_first[level];
+    uint32_t end = g->level_first[level + 1];
+    uint32_t done = count_done(g, first, end);
+    uint32_t complete = level < g->levels_done ? level + 1 : g->levels_done;
+    mp_out_text(o, "level");
+    mp_out_uint(o, level);
+    mp_out_text(o, "total_levels");
+    mp_out_uint(o, g->levels);
+    mp_out_text(o, "steps");
+    mp_out_array(o, end - first);
+    for (uint32_t i = first; i < end; i++)
+        mp_out_str(o, g->steps[g->by_level[i]].name);
+    mp_out_text(o, "results");
+    mp_out_map(o, done);
+    for (uint32_t i = first; i < end; i++) {
+        const struct mp_graph_step_record *s = &g->steps[g->by_level[i]];
+        if (s->state != MP_GRAPH_DONE)
+            continue;
+        mp_out_str(o, s->name);
+        mp_graph_put_result(o, s);
+    }
+    if (g->count <= MP_TRACE_AVAILABLE_STEPS)
+        put_available(g, o, before + done, end);
+    mp_out_text(o, "available_count");
+    mp_out_uint(o, before + done);
+    mp_out_text(o, "progress");
+    mp_out_float(o, 100.0 * complete / g->levels);
+    mp_out_text(o, "duration_ms");
+    mp_out_ms(o, mp_graph_level_duration(g, level));
+}
+
+void mp_graph_put_level(struct mp_graph *g, struct mp_out *o, uint32_t level)
+{
+    put_level(g, o, level, g->done_before);
+    g->done_before += count_done(g, g->level_first[level], g->level_first[level + 1]);
+}
+
+/* Complete levels, and those where something has begun. */
+static bool is_level_shown(const struct mp_graph *g, uint32_t level)
+{
+    if (level < g->levels_done)
+        return true;
+    for (uint32_t i = g->level_first[level]; i < g->level_first[level + 1]; i++)
+        if (g->steps[g->by_level[i]].started_at != MP_NEVER)
+            return true;
+    return false;
+}
+
+static void put_levels(struct mp_graph *g, struct mp_out *o)
+{
+    uint32_t shown = 0;
+    uint32_t before = 0;
+    for (uint32_t k = 0; k < g->levels; k++)
+        shown += is_level_shown(g, k);
+    mp_out_text(o, "levels");
+    mp_out_array(o, shown);
+    for (uint32_t k = 0; k < g->levels; k++) {
+        bool is_complete = k < g->levels_done;
+        if (is_level_shown(g, k)) {
+            mp_out_map(o, mp_graph_level_pairs(g) + !is_complete);
+            put_level(g, o, k, before);
+            if (!is_complete) {
+                mp_out_text(o, "complete");
+                mp_out_bool(o, false);
+            }
+        }
+        before += count_done(g, g->level_first[k], g->level_first[k + 1]);
+    }
+}
+
+/* --- steps --- */
+
+static void put_times(struct mp_graph *g, struct mp_out *o, const struct mp_graph_step_record *s)
+{
+    mp_out_text(o, "started_ms");
+    if (s->started_at == MP_NEVER)
+        mp_out_nil(o);
+    else
+        mp_out_ms(o, s->started_at - g->began_at);
+    mp_out_text(o, "queue_ms");
+    mp_out_ms(o, s->timing.queue);
+    mp_out_text(o, "network_ms");
+    mp_out_ms(o, s->timing.network);
+    mp_out_text(o, "run_ms");
+    mp_out_ms(o, s->timing.run);
+    mp_out_text(o, "bytes_in");
+    mp_out_uint(o, s->bytes_in);
+    mp_out_text(o, "bytes_out");
+    mp_out_uint(o, s->bytes_out);
+}
+
+static void put_items(struct mp_graph *g, struct mp_out *o, const struct mp_graph_each *e)
+{
+    mp_out_text(o, "items");
+    mp_out_map(o, 5);
+    mp_out_text(o, "total");
+    mp_out_uint(o, e->total);
+    mp_out_text(o, "succeeded");
+    mp_out_uint(o, e->succeeded);
+    mp_out_text(o, "failed");
+    mp_out_uint(o, e->failed);
+    mp_out_text(o, "skipped");
+    mp_out_uint(o, e->skipped);
+    mp_out_text(o, "retried");
+    mp_out_uint(o, e->retried);
+    mp_out_text(o, "nodes");
+    mp_out_array(o, e->nodes_count);
+    for (uint32_t i = 0; i < e->nodes_count; i++)
+        mp_out_str(o, mp_graph_interned(g, e->nodes[i]));
+}
+
+/* What only some records have. */
+static void put_extras(struct mp_graph *g, struct mp_out *o, const struct mp_graph_step_record *s)
+{
+    mp_out_text(o, "ended_ms");
+    if (s->state < MP_GRAPH_DONE)
+        mp_out_nil(o);
+    else
+        mp_out_ms(o, s->ended_at - g->began_at);
+    if (s->is_defaulted) {
+        mp_out_text(o, "defaulted");
+        mp_out_bool(o, true);
+    }
+    if (s->items)
+        put_items(g, o, s->items);
+    if (s->because != MP_GRAPH_BECAUSE_NONE) {
+        mp_out_text(o, "because");
+        mp_out_text(o, mp_graph_because_name(s->because));
+    }
+    if (s->because != MP_GRAPH_BECAUSE_NONE && s->because_step < g->count) {
+        mp_out_text(o, "because_step");
+        mp_out_str(o, g->steps[s->because_step].name);
+    }
+}
+
+static void put_step(struct mp_graph *g, struct mp_out *o, const struct mp_graph_step_record *s)
+{
+    bool is_skipped = s->because != MP_GRAPH_BECAUSE_NONE;
+    mp_out_map(o, 17u + s->is_defaulted + (s->items ? 2 : 0) + is_skipped +
+                      (is_skipped && s->because_step < g->count));
+    mp_out_text(o, "name");
+    mp_out_str(o, s->name);
+    mp_out_text(o, "call");
+    mp_out_str(o, s->fun);
+    mp_out_text(o, "version");
+    mp_out_str_or_nil(o, mp_graph_interned(g, s->version != 0 ? s->version : s->plan_version));
+    mp_out_text(o, "status");
+    mp_out_text(o, mp_graph_state_name(s->state));
+    mp_out_text(o, "node");
+    mp_out_str_or_nil(o, mp_graph_interned(g, s->node));
+    mp_out_text(o, "worker");
+    if (s->worker == 0)
+        mp_out_nil(o);
+    else
+        mp_out_uint(o, s->worker);
+    mp_out_text(o, "level");
+    mp_out_uint(o, s->level);
+    mp_out_text(o, "attempts");
+    mp_out_uint(o, s->attempts);
+    mp_graph_put_deps(g, o, s);
+    put_times(g, o, s);
+    mp_out_text(o, "error");
+    mp_out_raw(o, s->error);
+    put_extras(g, o, s);
+}
+
+void mp_graph_put_deps(struct mp_graph *g, struct mp_out *o, const struct mp_graph_step_record *s)
+{
+    mp_out_text(o, "depends_on");
+    mp_out_array(o, s->deps.count);
+    for (uint32_t k = s->deps.first; k < s->deps.first + s->deps.count; k++)
+        mp_out_str(o, g->steps[g->edges[k] & MP_GRAPH_EDGE_STEP].name);
+}
+
+enum mp_err mp_graph_record_put(struct mp_graph *g, struct mp_buf *out)
+{
+    struct mp_out o = mp_out_of(out);
+    bool has_results =
+        g->status != MP_GRAPH_RUNNING && g->status != MP_GRAPH_SUCCEEDED && !g->has_lost_results;
+    bool has_levels = g->config.has_trace && !g->has_lost_results;
+    mp_out_map(&o, 7u + has_levels + has_results);
+    mp_out_text(&o, "run_id");
+    mp_out_str(&o, g->config.run_id);
+    mp_out_text(&o, "status");
+    mp_out_text(&o, mp_graph_status_name(g->status));
+    mp_out_text(&o, "output");
+    mp_out_raw(&o, mp_buf_slice(&g->output_bytes));
+    mp_out_text(&o, "error");
+    mp_out_raw(&o, g->error);
+    if (has_levels)
+        put_levels(g, &o);
+    mp_out_text(&o, "steps");
+    mp_out_array(&o, g->count);
+    for (uint32_t i = 0; o.err == MP_OK && i < g->count; i++)
+        put_step(g, &o, &g->steps[i]);
+    mp_out_text(&o, "summary");
+    enum mp_err err = mp_graph_summary_put(g, &o);
+    mp_out_text(&o, "name");
+    mp_out_str_or_nil(&o, g->name);
+    if (has_results) {
+        mp_out_text(&o, "results");
+        put_results(g, &o);
+    }
+    return o.err != MP_OK ? o.err : err;
+}
