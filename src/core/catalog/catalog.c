@@ -219,13 +219,22 @@ same_version(const struct mp_catalog *c, struct mp_slice name, const struct mp_v
     return NULL;
 }
 
+/* A pipeline is known by the name that it gives itself, not by its file's. */
+static struct mp_slice name_of(const struct mp_catalog_event *ev)
+{
+    struct mp_slice name = {0};
+    if (mp_slice_is(text_of(ev->add.metadata, "kind"), "pipeline"))
+        name = text_of(ev->add.metadata, "name");
+    return name.size != 0 ? name : ev->add.name;
+}
+
 static const char *check_new(struct mp_catalog *c, const struct mp_catalog_event *ev,
                              struct mp_version *version)
 {
     struct mp_slice text = text_of(ev->add.metadata, "version");
     struct mp_text why;
     mp_text_init(&why, c->why, sizeof(c->why));
-    if (!mp_slice_is_dotted_name(ev->add.name)) {
+    if (!mp_slice_is_dotted_name(name_of(ev))) {
         mp_text_put(&why, "its name is not acceptable: letters, digits, '_' and '-', with dots");
         return c->why;
     }
@@ -234,7 +243,7 @@ static const char *check_new(struct mp_catalog *c, const struct mp_catalog_event
         mp_text_put_slice(&why, text);
         return c->why;
     }
-    const struct mp_catalog_module *same = same_version(c, ev->add.name, version);
+    const struct mp_catalog_module *same = same_version(c, name_of(ev), version);
     if (same) {
         mp_text_put(&why, "version ");
         mp_text_put_slice(&why, text);
@@ -251,19 +260,20 @@ static enum mp_err copy_module(struct mp_catalog *c, const struct mp_catalog_eve
                                struct mp_catalog_module *m)
 {
     struct mp_slice metadata = ev->add.metadata;
-    size_t size = metadata.size + ev->add.name.size + ev->add.hash.size;
+    struct mp_slice name = name_of(ev);
+    size_t size = metadata.size + name.size + ev->add.hash.size;
     uint8_t *block = mp_alloc_take(c->alloc, size);
     if (!block)
         return MP_ENOMEM;
     memcpy(block, metadata.data, metadata.size);
-    memcpy(block + metadata.size, ev->add.name.data, ev->add.name.size);
+    memcpy(block + metadata.size, name.data, name.size);
     if (ev->add.hash.size != 0)
-        memcpy(block + metadata.size + ev->add.name.size, ev->add.hash.data, ev->add.hash.size);
+        memcpy(block + metadata.size + name.size, ev->add.hash.data, ev->add.hash.size);
     *m = (struct mp_catalog_module){
         .host_module = ev->add.host_module,
         .metadata = mp_slice_of(block, metadata.size),
-        .name = mp_slice_of(block + metadata.size, ev->add.name.size),
-        .hash = mp_slice_of(block + metadata.size + ev->add.name.size, ev->add.hash.size),
+        .name = mp_slice_of(block + metadata.size, name.size),
+        .hash = mp_slice_of(block + metadata.size + name.size, ev->add.hash.size),
     };
     m->version_text = text_of(m->metadata, "version");
     m->is_pipeline = mp_slice_is(text_of(m->metadata, "kind"), "pipeline");
@@ -291,10 +301,9 @@ enum mp_err mp_catalog_step(struct mp_catalog *c, mp_time now, const struct mp_c
     c->module_count++;
     struct mp_slice value;
     if (m->is_pipeline) {
-        struct mp_slice name = text_of(m->metadata, "name");
         if (mp_mp_map_get(m->metadata, mp_slice_str("graph"), &value) == MP_OK)
             m->graph = value;
-        err = mp_map_set(&c->pipelines, name.size ? name : m->name, c->module_count - 1);
+        err = mp_map_set(&c->pipelines, m->name, c->module_count - 1);
     } else if (mp_mp_map_get(m->metadata, mp_slice_str("functions"), &value) == MP_OK) {
         err = add_functions(c, c->module_count - 1, value);
     }

@@ -53,22 +53,33 @@ static enum mp_err arena_map(struct mp_arena **own_out, int fd, size_t bytes)
     return MP_OK;
 }
 
-enum mp_err mp_arena_create(struct mp_arena **own_out, size_t bytes, int *fd)
+enum mp_err mp_arena_make_file(size_t bytes, int *fd)
 {
     bytes = (bytes + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
     int made = memfd_create("mpreg-arena", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (made < 0)
         return MP_EIO;
-    enum mp_err err = MP_EIO;
-    if (ftruncate(made, (off_t)bytes) == 0 &&
-        fcntl(made, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
-        err = arena_map(own_out, made, bytes);
-    if (err != MP_OK) {
+    if (ftruncate(made, (off_t)bytes) != 0 ||
+        fcntl(made, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
         close(made);
-        return err;
+        return MP_EIO;
     }
     *fd = made;
     return MP_OK;
+}
+
+enum mp_err mp_arena_create(struct mp_arena **own_out, size_t bytes, int *fd)
+{
+    int made;
+    enum mp_err err = mp_arena_make_file(bytes, &made);
+    if (err != MP_OK)
+        return err;
+    err = mp_arena_open(own_out, made);
+    if (err != MP_OK)
+        close(made);
+    else
+        *fd = made;
+    return err;
 }
 
 enum mp_err mp_arena_open(struct mp_arena **own_out, int fd)

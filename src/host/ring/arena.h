@@ -18,6 +18,9 @@
 
 struct mp_arena; /* opaque, on the heap */
 
+/* A sealed, sparse memfd for an arena of `bytes` (rounded up to blocks) that another process will
+ * write; MP_EIO. The caller owns the descriptor. */
+MP_MUST_USE enum mp_err mp_arena_make_file(size_t bytes, int *fd);
 /* The writer's side: a sealed memfd of `bytes` (rounded up to blocks); MP_EIO, MP_ENOMEM. `fd` is
  * the arena's, for handing to readers. */
 MP_MUST_USE enum mp_err mp_arena_create(struct mp_arena **own_out, size_t bytes, int *fd);

@@ -1,0 +1,448 @@
+/* The composition's frame: one step takes one event, hands it to the machine that it concerns, and
+ * works off what that makes for the others until nothing is left. */
+#include "src/base/assert.h"
+#include "src/core/node/node_internal.h"
+
+#define CHUNK_BYTES (16u << 10)
+
+/* --- scratch memory and effects --- */
+
+uint8_t *mp_node_scratch(struct mp_node *n, size_t size)
+{
+    size = (size + 15) & ~(size_t)15;
+    struct mp_node_chunk *c = n->chunks;
+    if (!c || c->size - c->used < size) {
+        size_t room = size > CHUNK_BYTES ? size : CHUNK_BYTES;
+        c = mp_alloc_take(n->alloc, sizeof(*c) + room);
+        if (!c) {
+            n->is_out_of_memory = true;
+            return NULL;
+        }
+        *c = (struct mp_node_chunk){.next = n->chunks, .size = room};
+        n->chunks = c;
+    }
+    uint8_t *at = (uint8_t *)(c + 1) + c->used;
+    c->used += size;
+    return at;
+}
+
+/* One chunk stays for the next step. */
+static void reset_scratch(struct mp_node *n)
+{
+    while (n->chunks && (n->chunks->next || n->chunks->size > CHUNK_BYTES)) {
+        struct mp_node_chunk *c = n->chunks;
+        n->chunks = c->next;
+        mp_alloc_free(n->alloc, c, sizeof(*c) + c->size);
+    }
+    if (n->chunks)
+        n->chunks->used = 0;
+}
+
+struct mp_slice mp_node_keep(struct mp_node *n, struct mp_slice bytes)
+{
+    uint8_t *at = mp_node_scratch(n, bytes.size);
+    if (!at)
+        return mp_slice_of(NULL, 0);
+    if (bytes.size != 0)
+        memcpy(at, bytes.data, bytes.size);
+    return mp_slice_of(at, bytes.size);
+}
+
+struct mp_node_effect *mp_node_emit(struct mp_node *n, enum mp_node_effect_kind kind)
+{
+    static struct mp_node_effect nowhere;
+    if (n->effect_count == n->effect_capacity) {
+        uint32_t capacity = n->effect_capacity == 0 ? 256 : n->effect_capacity * 2;
+        void *grown = n->alloc->resize(n->alloc->context, n->effects,
+                                       n->effect_capacity * sizeof(*n->effects),
+                                       capacity * sizeof(*n->effects));
+        if (!grown) {
+            n->is_out_of_memory = true;
+            return &nowhere;
+        }
+        n->effects = (struct mp_node_effect *)grown;
+        n->effect_capacity = capacity;
+    }
+    struct mp_node_effect *e = &n->effects[n->effect_count++];
+    *e = (struct mp_node_effect){.kind = kind};
+    return e;
+}
+
+void mp_node_log(struct mp_node *n, uint8_t level, struct mp_slice text)
+{
+    struct mp_node_effect *e = mp_node_emit(n, MP_NODE_LOG);
+    e->level = level;
+    e->payload.bytes = mp_node_keep(n, text);
+}
+
+void mp_node_reply(struct mp_node *n, uint64_t client, uint64_t id, uint8_t frame,
+                   struct mp_slice payload)
+{
+    struct mp_node_effect *e = mp_node_emit(n, MP_NODE_REPLY);
+    e->client = client;
+    e->id = id;
+    e->frame = frame;
+    e->payload.bytes = payload;
+}
+
+/* --- errors --- */
+
+struct mp_slice mp_node_error(struct mp_node *n, const struct mp_fault *fault)
+{
+    struct mp_buf b;
+    struct mp_slice kept = {0};
+    mp_buf_init(&b, n->alloc, 0);
+    if (mp_fault_put(&b, fault) == MP_OK)
+        kept = mp_node_keep(n, mp_buf_slice(&b));
+    else
+        n->is_out_of_memory = true;
+    mp_buf_fini(&b);
+    return kept;
+}
+
+struct mp_slice mp_node_error_of_call(struct mp_node *n, struct mp_slice error, uint32_t function,
+                                      uint32_t attempt)
+{
+    struct mp_fault extra = {.node = n->catalog.node, .attempt = attempt};
+    if (function != MP_RPC_NONE) {
+        const struct mp_catalog_function *f = &n->catalog.functions[function];
+        extra.fun = f->name;
+        extra.version = n->catalog.modules[f->module].version_text;
+    }
+    struct mp_buf b;
+    struct mp_slice kept = {0};
+    mp_buf_init(&b, n->alloc, 0);
+    enum mp_err err = mp_fault_put_extended(&b, error, &extra);
+    if (err != MP_OK && err != MP_ENOMEM) {
+        /* A worker that sent no map is broken; its caller still gets a sound error. */
+        extra.code = MP_CODE_INTERNAL;
+        extra.reason = mp_slice_str("BAD_ERROR");
+        extra.message = mp_slice_str("the worker answered with something that is no error object");
+        mp_buf_clear(&b);
+        err = mp_fault_put(&b, &extra);
+    }
+    if (err == MP_OK)
+        kept = mp_node_keep(n, mp_buf_slice(&b));
+    else
+        n->is_out_of_memory = true;
+    mp_buf_fini(&b);
+    return kept;
+}
+
+void mp_node_refuse(struct mp_node *n, uint64_t client, uint64_t id, enum mp_code code,
+                    const char *reason, const char *message)
+{
+    const struct mp_fault fault = {.code = code,
+                                   .reason = mp_slice_str(reason),
+                                   .message = mp_slice_str(message),
+                                   .node = n->catalog.node};
+    mp_node_reply(n, client, id, MP_FRAME_ERROR, mp_node_error(n, &fault));
+}
+
+/* --- life --- */
+
+static enum mp_err copy_config(struct mp_node *n, const struct mp_node_config *cfg)
+{
+    n->cfg = *cfg;
+    n->cfg.resources = NULL;
+    mp_buf_init(&n->names, n->alloc, 0);
+    enum mp_err err = mp_buf_reserve(&n->names, cfg->addr.size + 512);
+    if (err == MP_OK)
+        err = mp_buf_append(&n->names, cfg->addr);
+    n->cfg.addr = mp_buf_slice(&n->names);
+    return err;
+}
+
+enum mp_err mp_node_new(struct mp_node **own_out, const struct mp_node_config *cfg,
+                        struct mp_alloc *a, uint64_t seed)
+{
+    struct mp_node *n = mp_alloc_take(a, sizeof(*n));
+    if (!n)
+        return MP_ENOMEM;
+    memset(n, 0, sizeof(*n));
+    n->alloc = a;
+    mp_rng_init(&n->rng, seed);
+    const struct mp_catalog_config catalog = {.node = cfg->name,
+                                              .cluster = cfg->cluster,
+                                              .resources = cfg->resources,
+                                              .resource_count = cfg->resource_count};
+    const struct mp_pool_config pool = {.begun_max = cfg->calls_begun_max,
+                                        .queued_max = cfg->calls_queued_max};
+    const struct mp_rpc_config rpc = {.calls_max = cfg->calls_queued_max};
+    enum mp_err err = copy_config(n, cfg);
+    if (err == MP_OK)
+        err = mp_catalog_init(&n->catalog, &catalog, a, mp_rng_next(&n->rng));
+    if (err == MP_OK)
+        err = mp_pool_init(&n->pool, &pool, a, mp_rng_next(&n->rng));
+    if (err == MP_OK)
+        err = mp_rpc_init(&n->rpc, &rpc, a, mp_rng_next(&n->rng));
+    n->cfg.name = n->catalog.node;
+    n->cfg.cluster = n->catalog.cluster;
+    n->identity = (uint32_t)mp_rng_next(&n->rng);
+    if (err != MP_OK) {
+        mp_node_free(n);
+        return err;
+    }
+    *own_out = n;
+    return MP_OK;
+}
+
+void mp_node_free(struct mp_node *n)
+{
+    if (!n)
+        return;
+    mp_node_runs_fini(n);
+    mp_rpc_fini(&n->rpc);
+    mp_pool_fini(&n->pool);
+    mp_catalog_fini(&n->catalog);
+    while (n->chunks) {
+        struct mp_node_chunk *c = n->chunks;
+        n->chunks = c->next;
+        mp_alloc_free(n->alloc, c, sizeof(*c) + c->size);
+    }
+    mp_alloc_free(n->alloc, n->effects, n->effect_capacity * sizeof(*n->effects));
+    mp_alloc_free(n->alloc, n->work, n->work_capacity * sizeof(*n->work));
+    mp_buf_fini(&n->names);
+    mp_alloc_free(n->alloc, n, sizeof(*n));
+}
+
+/* --- events --- */
+
+static void start(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
+{
+    n->started_at = now;
+    mp_buf_clear(&n->names);
+    if (mp_buf_append(&n->names, ev->start.addr) != MP_OK)
+        n->is_out_of_memory = true;
+    n->cfg.addr = mp_buf_slice(&n->names);
+    const struct mp_pool_event resize = {.kind = MP_POOL_RESIZE,
+                                         .resize = {.workers = n->cfg.workers}};
+    mp_node_step_pool(n, now, &resize);
+}
+
+static void module(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
+{
+    struct mp_catalog_effects out;
+    const struct mp_catalog_event add = {.kind = MP_CATALOG_ADD,
+                                         .add = {.host_module = ev->module.host_module,
+                                                 .name = ev->module.name,
+                                                 .hash = ev->module.hash,
+                                                 .metadata = ev->module.metadata}};
+    if (mp_catalog_step(&n->catalog, now, &add, &out) != MP_OK) {
+        n->is_out_of_memory = true;
+        return;
+    }
+    if (out.kind == MP_CATALOG_CHANGED) {
+        mp_node_retry_waiting(n, now);
+        return;
+    }
+    char line[512];
+    struct mp_text text;
+    mp_text_init(&text, line, sizeof(line));
+    mp_text_put(&text, "module ");
+    mp_text_put_slice(&text, ev->module.name);
+    mp_text_put(&text, " is left out: ");
+    mp_text_put(&text, out.why);
+    mp_node_log(n, 3, mp_text_slice(&text));
+}
+
+static void cancel(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
+{
+    if (mp_node_run_cancel(n, now, ev->request.client, ev->request.id))
+        return;
+    const struct mp_rpc_event cancelled = {
+        .kind = MP_RPC_CANCEL_ORIGIN,
+        .origin = {.kind = MP_RPC_CLIENT, .owner = ev->request.client, .id = ev->request.id}};
+    mp_node_step_rpc(n, now, &cancelled, NULL);
+}
+
+static void client_gone(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
+{
+    mp_node_runs_of_client_gone(n, now, ev->request.client);
+    const struct mp_rpc_event gone = {
+        .kind = MP_RPC_OWNER_GONE, .origin = {.kind = MP_RPC_CLIENT, .owner = ev->request.client}};
+    mp_node_step_rpc(n, now, &gone, NULL);
+}
+
+static void nested_cancel(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
+{
+    const struct mp_rpc_event cancelled = {.kind = MP_RPC_CANCEL_ORIGIN,
+                                           .origin = {.kind = MP_RPC_NESTED,
+                                                      .owner = ev->nested.incarnation,
+                                                      .id = ev->nested.nested}};
+    mp_node_step_rpc(n, now, &cancelled, NULL);
+}
+
+static void worker_died(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
+{
+    const struct mp_rpc_call *c = mp_rpc_get(&n->rpc, ev->worker.running);
+    n->death_how = ev->worker.how;
+    n->death_fun = (struct mp_slice){0};
+    if (c && c->target.function != MP_RPC_NONE)
+        n->death_fun = n->catalog.functions[c->target.function].name;
+    const struct mp_pool_event died = {.kind = MP_POOL_DIED,
+                                       .worker = ev->worker.worker,
+                                       .died = {.running = ev->worker.running,
+                                                .unbegun = ev->worker.unbegun,
+                                                .unbegun_count = ev->worker.unbegun_count}};
+    mp_node_step_pool(n, now, &died);
+    const struct mp_rpc_event gone = {
+        .kind = MP_RPC_OWNER_GONE,
+        .origin = {.kind = MP_RPC_NESTED, .owner = ev->worker.incarnation}};
+    mp_node_step_rpc(n, now, &gone, NULL);
+}
+
+static void pool_event(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
+{
+    struct mp_pool_event e = {0};
+    if (ev->kind == MP_NODE_RETURNED) {
+        e.kind = MP_POOL_RETURNED;
+        e.worker = ev->returned.worker;
+        e.task = ev->returned.call;
+        e.returned.is_back = ev->returned.is_back;
+        e.returned.is_full = ev->returned.is_full;
+    } else if (ev->kind == MP_NODE_PROBED) {
+        e.kind = MP_POOL_PROBED;
+        e.worker = ev->probed.worker;
+        e.probed.running = ev->probed.running;
+        e.probed.since = ev->probed.since;
+    } else {
+        e.kind = MP_POOL_READY;
+        e.worker = ev->worker.worker;
+    }
+    mp_node_step_pool(n, now, &e);
+}
+
+static void timer(struct mp_node *n, mp_time now)
+{
+    if (mp_rpc_deadline(&n->rpc) <= now) {
+        const struct mp_rpc_event due = {.kind = MP_RPC_TIMER};
+        mp_node_step_rpc(n, now, &due, NULL);
+    }
+    if (mp_pool_deadline(&n->pool) <= now) {
+        const struct mp_pool_event due = {.kind = MP_POOL_TIMER};
+        mp_node_step_pool(n, now, &due);
+    }
+    if (mp_node_runs_deadline(n) <= now)
+        mp_node_runs_tick(n, now);
+}
+
+static void route(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
+{
+    switch (ev->kind) {
+    case MP_NODE_START:
+        start(n, now, ev);
+        break;
+    case MP_NODE_MODULE:
+        module(n, now, ev);
+        break;
+    case MP_NODE_CALL:
+        mp_node_call(n, now, ev);
+        break;
+    case MP_NODE_RUN:
+        mp_node_run(n, now, ev);
+        break;
+    case MP_NODE_CANCEL:
+        cancel(n, now, ev);
+        break;
+    case MP_NODE_QUERY:
+        mp_node_query(n, now, ev);
+        break;
+    case MP_NODE_CLIENT_GONE:
+        client_gone(n, now, ev);
+        break;
+    case MP_NODE_NESTED:
+        mp_node_nested(n, now, ev);
+        break;
+    case MP_NODE_NESTED_CANCEL:
+        nested_cancel(n, now, ev);
+        break;
+    case MP_NODE_COMPLETED:
+        mp_node_completed(n, now, ev);
+        break;
+    case MP_NODE_RETURNED:
+    case MP_NODE_PROBED:
+    case MP_NODE_WORKER_READY:
+        pool_event(n, now, ev);
+        break;
+    case MP_NODE_WORKER_DIED:
+        worker_died(n, now, ev);
+        break;
+    case MP_NODE_DRAIN:
+        n->is_draining = true;
+        break;
+    case MP_NODE_TIMER:
+        timer(n, now);
+        break;
+    }
+}
+
+/* What was put off, until there is no more; it may put more off. */
+static void work_off(struct mp_node *n, mp_time now)
+{
+    while (n->work_first < n->work_count) {
+        const struct mp_node_work work = n->work[n->work_first++];
+        if (work.kind == MP_NODE_WORK_POOL_END)
+            mp_node_pool_end(n, now, &work);
+        else
+            mp_node_run_answer(n, now, &work);
+    }
+    n->work_first = 0;
+    n->work_count = 0;
+}
+
+enum mp_err mp_node_step(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
+                         struct mp_node_effects *out)
+{
+    n->effect_count = 0;
+    n->is_out_of_memory = false;
+    n->completion.is_set = false;
+    if (n->chunks && (n->chunks->used != 0 || n->chunks->next))
+        reset_scratch(n);
+    if (n->run_count != 0)
+        mp_node_runs_sweep(n);
+    route(n, now, ev);
+    work_off(n, now);
+    if (n->completion.is_set && n->completion.payload.handle != 0)
+        mp_node_emit(n, MP_NODE_RELEASE)->payload = n->completion.payload;
+    if (n->is_draining && !n->is_drained_told && mp_node_outstanding(n) == 0) {
+        n->is_drained_told = true;
+        mp_node_emit(n, MP_NODE_DRAINED);
+    }
+    *out = (struct mp_node_effects){.items = n->effects, .count = n->effect_count};
+    return n->is_out_of_memory ? MP_ENOMEM : MP_OK;
+}
+
+mp_time mp_node_deadline(const struct mp_node *n)
+{
+    mp_time at = mp_rpc_deadline(&n->rpc);
+    mp_time pool = mp_pool_deadline(&n->pool);
+    at = pool < at ? pool : at;
+    if (n->run_count == 0)
+        return at;
+    mp_time runs = mp_node_runs_deadline(n);
+    return runs < at ? runs : at;
+}
+
+bool mp_node_worker_has(const struct mp_node *n, uint32_t worker, uint64_t call)
+{
+    return mp_pool_has(&n->pool, worker, call);
+}
+
+uint32_t mp_node_outstanding(const struct mp_node *n)
+{
+    uint32_t runs = 0;
+    for (uint32_t i = 0; n->run_count != 0 && i < n->run_capacity; i++)
+        runs += n->runs[i].graph && !n->runs[i].is_over;
+    return n->rpc.live + runs;
+}
+
+const struct mp_catalog *mp_node_catalog(const struct mp_node *n)
+{
+    return &n->catalog;
+}
+
+const struct mp_pool *mp_node_pool(const struct mp_node *n)
+{
+    return &n->pool;
+}

@@ -1,0 +1,169 @@
+/* One whole node as a sans-I/O machine: the composition of catalog, calls, worker pool and runs. It
+ * is the only place that sees all of them; it routes events to the machines and joins their
+ * effects. Whoever drives it (the host, a simulator) carries out the effects in order.
+ *
+ * Payloads are opaque here: bytes, and the handle of a shared block that they may lie in. A handle
+ * that comes in with an event goes out with exactly one effect: with REPLY or RESULT that carries
+ * it, or with RELEASE. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "src/base/alloc.h"
+#include "src/base/buf.h"
+#include "src/base/compiler.h"
+#include "src/base/err.h"
+#include "src/base/slice.h"
+#include "src/base/time.h"
+#include "src/core/catalog/catalog.h"
+#include "src/core/pool/pool.h"
+#include "src/core/rpc/rpc.h"
+
+struct mp_node;
+
+struct mp_node_config {
+    struct mp_slice name;
+    struct mp_slice cluster;
+    struct mp_slice addr; /* as others reach it; may be set later by START */
+    const struct mp_slice *resources;
+    uint32_t resource_count;
+    bool is_insecure;
+    uint32_t workers;
+    mp_duration call_timeout;
+    mp_duration run_timeout;
+    size_t value_bytes_max;
+    uint32_t calls_begun_max;
+    uint32_t calls_queued_max;
+    uint32_t call_depth_max;
+    uint32_t graph_steps_max;
+};
+
+enum mp_node_event_kind {
+    MP_NODE_START,  /* start the workers */
+    MP_NODE_MODULE, /* a worker described a module */
+    MP_NODE_CALL,
+    MP_NODE_RUN,
+    MP_NODE_CANCEL,
+    MP_NODE_QUERY,
+    MP_NODE_CLIENT_GONE,
+    MP_NODE_NESTED,
+    MP_NODE_NESTED_CANCEL,
+    MP_NODE_COMPLETED,
+    MP_NODE_RETURNED, /* as MP_POOL_RETURNED */
+    MP_NODE_PROBED,
+    MP_NODE_WORKER_READY,
+    MP_NODE_WORKER_DIED,
+    MP_NODE_DRAIN, /* take nothing new; DRAINED follows when all work has ended */
+    MP_NODE_TIMER
+};
+
+struct mp_node_event {
+    enum mp_node_event_kind kind;
+    union {
+        struct {
+            struct mp_slice addr;
+        } start;
+        struct {
+            uint32_t host_module;
+            struct mp_slice name;
+            struct mp_slice hash;
+            struct mp_slice metadata;
+        } module;
+        struct {
+            uint64_t client; /* low half: dense place; high half: generation */
+            uint64_t id;
+            struct mp_slice meta;
+            struct mp_rpc_payload payload;
+            int64_t wall_ms; /* Unix time; of RUN */
+        } request;           /* CALL, RUN, CANCEL, QUERY, CLIENT_GONE */
+        struct {
+            uint32_t worker;
+            uint64_t incarnation; /* low half: the worker's place */
+            uint64_t parent;
+            uint64_t nested;
+            struct mp_slice options;
+            struct mp_slice fun;
+            struct mp_rpc_payload args;
+        } nested;
+        struct {
+            uint32_t worker;
+            uint64_t call;
+            bool is_error;
+            bool is_retiring;
+            mp_time begun_at;
+            mp_time ended_at;
+            mp_duration run;
+            struct mp_rpc_payload payload;
+        } completed;
+        struct {
+            uint32_t worker;
+            uint64_t call;
+            bool is_back;
+            bool is_full;
+        } returned;
+        struct {
+            uint32_t worker;
+            uint64_t running;
+            mp_time since;
+        } probed;
+        struct {
+            uint32_t worker;
+            uint64_t incarnation;
+            uint64_t running;
+            const uint64_t *unbegun;
+            uint32_t unbegun_count;
+            struct mp_slice how; /* "signal 11 (SIGSEGV)", for people */
+        } worker;                /* WORKER_READY: only worker */
+    };
+};
+
+enum mp_node_effect_kind {
+    MP_NODE_REPLY,
+    MP_NODE_SEND,
+    MP_NODE_REVOKE,
+    MP_NODE_CANCEL_CALL, /* bytes: the ERROR map that the function gets */
+    MP_NODE_RESULT,      /* to a worker: the end of a nested call */
+    MP_NODE_PROBE,
+    MP_NODE_WORKER_START,
+    MP_NODE_WORKER_STOP,
+    MP_NODE_WORKER_KILL,
+    MP_NODE_RELEASE,
+    MP_NODE_LOG, /* bytes: a line; level as in message.h */
+    MP_NODE_DRAINED
+};
+
+struct mp_node_effect {
+    enum mp_node_effect_kind kind;
+    uint8_t frame;           /* REPLY: MP_FRAME_RESULT, _ERROR or _EVENT */
+    bool is_error;           /* RESULT */
+    uint8_t level;           /* LOG */
+    uint32_t worker;         /* of the worker effects */
+    uint32_t module;         /* SEND: as workers number it */
+    uint32_t function;       /* SEND */
+    uint64_t client;         /* REPLY; RESULT: the worker's incarnation */
+    uint64_t id;             /* REPLY: request; RESULT: nested number; SEND…: the call */
+    mp_time deadline;        /* SEND */
+    struct mp_slice context; /* SEND */
+    struct mp_rpc_payload payload;
+};
+
+struct mp_node_effects {
+    const struct mp_node_effect *items; /* valid, with all slices, until the next step */
+    uint32_t count;
+};
+
+/* Allocates the machine; MP_ENOMEM. */
+MP_MUST_USE enum mp_err mp_node_new(struct mp_node **own_out, const struct mp_node_config *cfg,
+                                    struct mp_alloc *a, uint64_t seed);
+/* MP_ENOMEM: the event had no effect beyond what is in `out`; a request was then not answered. */
+MP_MUST_USE enum mp_err mp_node_step(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
+                                     struct mp_node_effects *out);
+mp_time mp_node_deadline(const struct mp_node *n);
+void mp_node_free(struct mp_node *n);
+
+/* Whether a worker has this call now; an answer for any other is not to be believed. */
+bool mp_node_worker_has(const struct mp_node *n, uint32_t worker, uint64_t call);
+/* Calls and runs under way: while there are some, the host may spin for answers. */
+uint32_t mp_node_outstanding(const struct mp_node *n);
+const struct mp_catalog *mp_node_catalog(const struct mp_node *n);
+const struct mp_pool *mp_node_pool(const struct mp_node *n);

@@ -1,0 +1,548 @@
+/* Runs: graph machines driven by calls. A run's machine is stepped only from here, and never while
+ * its own effects are being read: answers to its calls are put off (see node.c). */
+#include "src/base/assert.h"
+#include "src/base/limits.h"
+#include "src/core/node/node_internal.h"
+#include "src/wire/msgpack.h"
+
+static struct mp_node_run *find_run(struct mp_node *n, uint64_t number)
+{
+    uint32_t place = (uint32_t)number;
+    if (place >= n->run_capacity || !n->runs[place].graph || n->runs[place].number != number ||
+        n->runs[place].is_over)
+        return NULL;
+    return &n->runs[place];
+}
+
+static void reply(struct mp_node *n, struct mp_node_run *run, uint8_t frame, struct mp_slice bytes)
+{
+    if (run->is_answered)
+        return;
+    run->is_answered = frame != MP_FRAME_EVENT;
+    mp_node_reply(n, run->client, run->id, frame, bytes);
+}
+
+static void out_of_memory(struct mp_node *n, struct mp_node_run *run)
+{
+    const struct mp_fault fault = {
+        .code = MP_CODE_RESOURCE_EXHAUSTED,
+        .reason = mp_slice_str("OUT_OF_MEMORY"),
+        .message = mp_slice_str("the node has no memory to go on with this run"),
+        .node = n->catalog.node};
+    reply(n, run, MP_FRAME_ERROR, mp_node_error(n, &fault));
+    const struct mp_rpc_event gone = {.kind = MP_RPC_OWNER_GONE,
+                                      .origin = {.kind = MP_RPC_RUN, .owner = run->number}};
+    run->is_over = true;
+    mp_node_step_rpc(n, 0, &gone, NULL);
+}
+
+/* --- effects of a graph --- */
+
+static struct mp_slice put_context(struct mp_node *n, struct mp_node_run *run,
+                                   const struct mp_graph_effect *e)
+{
+    struct mp_buf b;
+    mp_buf_init(&b, n->alloc, 0);
+    enum mp_err err = mp_mp_put_array(&b, 4);
+    if (err == MP_OK)
+        err = mp_mp_put_text(&b, run->run_id);
+    if (err == MP_OK)
+        err = mp_mp_put_str(&b, e->invoke.name);
+    if (err == MP_OK)
+        err = e->invoke.index != 0 ? mp_mp_put_uint(&b, e->invoke.index) : mp_mp_put_nil(&b);
+    if (err == MP_OK)
+        err = mp_mp_put_uint(&b, e->invoke.attempt);
+    struct mp_slice kept = err == MP_OK ? mp_node_keep(n, mp_buf_slice(&b)) : mp_slice_of(NULL, 0);
+    mp_buf_fini(&b);
+    return kept;
+}
+
+/* An invocation that could not even begin. */
+static void fail_invocation(struct mp_node *n, struct mp_node_run *run,
+                            const struct mp_graph_effect *e, struct mp_slice error)
+{
+    struct mp_node_work *w = mp_node_put_off(n, MP_NODE_WORK_RUN_ANSWER, 0);
+    w->answer.answer.answer = MP_RPC_ERROR;
+    w->answer.answer.function = MP_RPC_NONE;
+    w->answer.answer.origin = (struct mp_rpc_origin){
+        .kind = MP_RPC_RUN, .owner = run->number, .id = e->invoke.invocation};
+    w->payload = error;
+}
+
+static void invoke(struct mp_node *n, mp_time now, struct mp_node_run *run,
+                   const struct mp_graph_effect *e)
+{
+    const struct mp_catalog_query q = {.fun = e->invoke.fun,
+                                       .version = e->invoke.version,
+                                       .on = e->invoke.on,
+                                       .cluster = e->invoke.cluster,
+                                       .needs = e->invoke.needs,
+                                       .needs_count = e->invoke.needs_count};
+    const struct mp_catalog_function *f = mp_catalog_find(&n->catalog, &q);
+    if (!f) {
+        fail_invocation(n, run, e, mp_node_explain(n, &q));
+        return;
+    }
+    mp_time deadline = e->invoke.deadline;
+    const struct mp_rpc_event begin = {
+        .kind = MP_RPC_BEGIN,
+        .begin = {.origin = {.kind = MP_RPC_RUN, .owner = run->number, .id = e->invoke.invocation},
+                  .target = mp_node_target(f),
+                  .args = {.bytes = e->invoke.args},
+                  .context = put_context(n, run, e),
+                  .deadline = deadline},
+    };
+    if (mp_node_step_rpc(n, now, &begin, NULL))
+        return;
+    const struct mp_fault fault = {.code = MP_CODE_RESOURCE_EXHAUSTED,
+                                   .reason = mp_slice_str("OUT_OF_MEMORY"),
+                                   .message =
+                                       mp_slice_str("the node has no memory for another call"),
+                                   .node = n->catalog.node};
+    fail_invocation(n, run, e, mp_node_error(n, &fault));
+}
+
+static void carry_out(struct mp_node *n, mp_time now, struct mp_node_run *run,
+                      const struct mp_graph_effect *e)
+{
+    const struct mp_rpc_event cancel = {
+        .kind = MP_RPC_CANCEL_ORIGIN,
+        .origin = {.kind = MP_RPC_RUN, .owner = run->number, .id = e->cancel.invocation}};
+    switch (e->kind) {
+    case MP_GRAPH_INVOKE:
+        invoke(n, now, run, e);
+        break;
+    case MP_GRAPH_CANCEL:
+        mp_node_step_rpc(n, now, &cancel, NULL);
+        break;
+    case MP_GRAPH_EVENT:
+        if (run->has_events && !run->is_detached)
+            reply(n, run, MP_FRAME_EVENT, mp_node_keep(n, e->event.body));
+        break;
+    case MP_GRAPH_REFUSED:
+        reply(n, run, MP_FRAME_ERROR, e->refused.error);
+        run->is_over = true;
+        break;
+    case MP_GRAPH_FINISHED:
+        reply(n, run, MP_FRAME_RESULT, e->finished.run);
+        run->is_over = true;
+        break;
+    case MP_GRAPH_RESOLVE:
+        break; /* taken up by resolve_all */
+    }
+}
+
+static void step_graph(struct mp_node *n, mp_time now, struct mp_node_run *run,
+                       const struct mp_graph_event *ev)
+{
+    struct mp_graph_effects out;
+    if (mp_graph_step(run->graph, now, ev, &out) != MP_OK) {
+        out_of_memory(n, run);
+        return;
+    }
+    for (uint32_t i = 0; i < out.count; i++)
+        carry_out(n, now, run, &out.items[i]);
+}
+
+/* --- beginning a run --- */
+
+static void resolve_one(struct mp_node *n, const struct mp_graph_effect *e,
+                        struct mp_graph_event *ev)
+{
+    const struct mp_catalog_query q = {.fun = e->resolve.fun,
+                                       .version = e->resolve.version,
+                                       .on = e->resolve.on,
+                                       .cluster = e->resolve.cluster,
+                                       .needs = e->resolve.needs,
+                                       .needs_count = e->resolve.needs_count};
+    const struct mp_catalog_function *f = mp_catalog_find(&n->catalog, &q);
+    *ev = (struct mp_graph_event){.kind = MP_GRAPH_RESOLVED};
+    ev->resolved.step = e->resolve.step;
+    if (f) {
+        uint32_t workers = mp_pool_ready_count(&n->pool);
+        ev->resolved.version = n->catalog.modules[f->module].version_text;
+        ev->resolved.node = n->catalog.node;
+        ev->resolved.workers = workers != 0 ? workers : n->cfg.workers;
+        return;
+    }
+    /* Read back from its encoded form, so that all its texts lie in scratch memory. */
+    ev->resolved.is_refused = true;
+    struct mp_slice error = mp_node_explain(n, &q);
+    if (mp_fault_read(error, &ev->resolved.fault) != MP_OK)
+        ev->resolved.fault = (struct mp_fault){.code = MP_CODE_RESOURCE_EXHAUSTED,
+                                               .reason = mp_slice_str("OUT_OF_MEMORY")};
+}
+
+/* LOAD, and an answer to each RESOLVE. False if the run is over already. */
+static bool load(struct mp_node *n, mp_time now, struct mp_node_run *run)
+{
+    struct mp_graph_effects out;
+    const struct mp_graph_event ev = {.kind = MP_GRAPH_LOAD,
+                                      .load = {.graph = run->graph_bytes, .input = run->input}};
+    if (mp_graph_step(run->graph, now, &ev, &out) != MP_OK) {
+        out_of_memory(n, run);
+        return false;
+    }
+    uint32_t count = 0;
+    struct mp_graph_event *answers = NULL;
+    if (out.count != 0)
+        answers = (struct mp_graph_event *)(void *)mp_node_scratch(
+            n, out.count * sizeof(struct mp_graph_event));
+    if (out.count != 0 && !answers) {
+        out_of_memory(n, run);
+        return false;
+    }
+    for (uint32_t i = 0; i < out.count; i++)
+        if (out.items[i].kind == MP_GRAPH_RESOLVE)
+            resolve_one(n, &out.items[i], &answers[count++]);
+        else
+            carry_out(n, now, run, &out.items[i]);
+    for (uint32_t i = 0; i < count && !run->is_over; i++)
+        step_graph(n, now, run, &answers[i]);
+    return !run->is_over;
+}
+
+/* ULID (github.com/ulid/spec): 48 bits of Unix milliseconds, 80 random bits, of which the first 32
+ * name the coordinator; Crockford's base 32. */
+static void make_run_id(struct mp_node *n, int64_t wall_ms, char out[27])
+{
+    static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    uint8_t bytes[16];
+    uint64_t random = mp_rng_next(&n->rng);
+    for (int i = 0; i < 6; i++)
+        bytes[i] = (uint8_t)((uint64_t)wall_ms >> (40 - 8 * i));
+    for (int i = 0; i < 4; i++)
+        bytes[6 + i] = (uint8_t)(n->identity >> (24 - 8 * i));
+    for (int i = 0; i < 6; i++)
+        bytes[10 + i] = (uint8_t)(random >> (8 * i));
+    /* 128 bits as 26 digits of 5: the first digit holds the top 3. */
+    unsigned bit = 0;
+    for (int i = 0; i < 26; i++) {
+        unsigned take = i == 0 ? 3 : 5;
+        unsigned value = 0;
+        for (unsigned k = 0; k < take; k++, bit++)
+            value = value << 1 | (bytes[bit / 8] >> (7 - bit % 8) & 1u);
+        out[i] = digits[value];
+    }
+    out[26] = '\0';
+}
+
+static struct mp_node_run *take_place(struct mp_node *n)
+{
+    for (uint32_t i = 0; i < n->run_capacity; i++)
+        if (!n->runs[i].graph)
+            return &n->runs[i];
+    if (n->run_capacity >= MP_RUNS_MAX)
+        return NULL;
+    uint32_t capacity = n->run_capacity == 0 ? 8 : n->run_capacity * 2;
+    void *grown = n->alloc->resize(n->alloc->context, n->runs, n->run_capacity * sizeof(*n->runs),
+                                   capacity * sizeof(*n->runs));
+    if (!grown)
+        return NULL;
+    n->runs = (struct mp_node_run *)grown;
+    memset(n->runs + n->run_capacity, 0, (capacity - n->run_capacity) * sizeof(*n->runs));
+    for (uint32_t i = n->run_capacity; i < capacity; i++)
+        n->runs[i].number = i;
+    struct mp_node_run *run = &n->runs[n->run_capacity];
+    n->run_capacity = capacity;
+    return run;
+}
+
+static void free_run(struct mp_node *n, struct mp_node_run *run)
+{
+    mp_graph_fini(run->graph);
+    mp_alloc_free(n->alloc, run->graph, mp_graph_size());
+    mp_alloc_free(n->alloc, run->own_graph, run->own_graph_size);
+    run->graph = NULL;
+    run->own_graph = NULL;
+    n->run_count--;
+}
+
+/* Copies graph and input, which the machine borrows as long as it lives. */
+static bool copy_graph(struct mp_node *n, struct mp_node_run *run, struct mp_slice graph,
+                       struct mp_slice input)
+{
+    size_t size = graph.size + input.size;
+    uint8_t *bytes = mp_alloc_take(n->alloc, size + 1);
+    if (!bytes)
+        return false;
+    if (graph.size != 0)
+        memcpy(bytes, graph.data, graph.size);
+    if (input.size != 0)
+        memcpy(bytes + graph.size, input.data, input.size);
+    run->own_graph = bytes;
+    run->own_graph_size = size + 1;
+    run->graph_bytes = mp_slice_of(bytes, graph.size);
+    run->input = mp_slice_of(bytes + graph.size, input.size);
+    return true;
+}
+
+static bool init_graph(struct mp_node *n, struct mp_node_run *run, const struct mp_run_options *o)
+{
+    const struct mp_graph_config cfg = {
+        .run_id = mp_slice_str(run->run_id),
+        .node = n->catalog.node,
+        .steps_max = n->cfg.graph_steps_max,
+        .value_bytes_max = n->cfg.value_bytes_max,
+        .kept_bytes_max = MP_RUN_KEPT_BYTES_MAX,
+        .timeout = o->timeout_ms != 0 ? MP_MS(o->timeout_ms) : n->cfg.run_timeout,
+        .has_trace = o->has_trace,
+        .has_events = o->has_events,
+        .is_plan = run->is_plan,
+    };
+    run->graph = (struct mp_graph *)mp_alloc_take(n->alloc, mp_graph_size());
+    if (!run->graph)
+        return false;
+    if (mp_graph_init(run->graph, &cfg, n->alloc, mp_rng_next(&n->rng)) == MP_OK)
+        return true;
+    mp_alloc_free(n->alloc, run->graph, mp_graph_size());
+    run->graph = NULL;
+    return false;
+}
+
+/* The graph and the input that a RUN's payload names: itself, or a pipeline's. False: refused. */
+static bool find_graph(struct mp_node *n, const struct mp_node_event *ev, struct mp_slice *graph,
+                       struct mp_slice *input)
+{
+    struct mp_slice payload = ev->request.payload.bytes;
+    struct mp_slice value;
+    struct mp_slice name;
+    *input = (struct mp_slice){0};
+    *graph = payload;
+    if (mp_mp_check(payload) != MP_OK) {
+        mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_INVALID_ARGUMENT,
+                       "BAD_REQUEST", "the graph is no well-formed MessagePack");
+        return false;
+    }
+    if (mp_mp_map_get(payload, mp_slice_str("pipeline"), &value) != MP_OK)
+        return true;
+    if (mp_mp_get_str(value, &name) != MP_OK) {
+        mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_INVALID_ARGUMENT,
+                       "BAD_REQUEST", "pipeline: expected a name");
+        return false;
+    }
+    char message_bytes[256];
+    char hint_bytes[256];
+    struct mp_text message;
+    struct mp_text hint;
+    struct mp_fault fault;
+    mp_text_init(&message, message_bytes, sizeof(message_bytes));
+    mp_text_init(&hint, hint_bytes, sizeof(hint_bytes));
+    if (!mp_catalog_pipeline(&n->catalog, name, graph, &fault, &message, &hint)) {
+        fault.node = n->catalog.node;
+        mp_node_reply(n, ev->request.client, ev->request.id, MP_FRAME_ERROR,
+                      mp_node_error(n, &fault));
+        return false;
+    }
+    if (mp_mp_map_get(payload, mp_slice_str("input"), &value) == MP_OK)
+        *input = value;
+    return true;
+}
+
+static struct mp_node_run *begin_run(struct mp_node *n, const struct mp_node_event *ev,
+                                     const struct mp_run_options *o, bool is_plan)
+{
+    struct mp_slice graph;
+    struct mp_slice input;
+    if (!find_graph(n, ev, &graph, &input))
+        return NULL;
+    struct mp_node_run *run = take_place(n);
+    if (!run) {
+        mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_RESOURCE_EXHAUSTED,
+                       "QUEUE_FULL", "the node has as many runs as it takes at once");
+        return NULL;
+    }
+    uint64_t number = run->number + (1ull << 32);
+    *run = (struct mp_node_run){.number = number,
+                                .client = ev->request.client,
+                                .id = ev->request.id,
+                                .has_events = o->has_events,
+                                .is_detached = o->is_detached,
+                                .is_plan = is_plan};
+    make_run_id(n, ev->request.wall_ms, run->run_id);
+    if (!copy_graph(n, run, graph, input) || !init_graph(n, run, o)) {
+        mp_alloc_free(n->alloc, run->own_graph, run->own_graph_size);
+        run->own_graph = NULL;
+        mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_RESOURCE_EXHAUSTED,
+                       "OUT_OF_MEMORY", "the node has no memory for another run");
+        return NULL;
+    }
+    n->run_count++;
+    return run;
+}
+
+static void tell_run_id(struct mp_node *n, struct mp_node_run *run)
+{
+    struct mp_buf b;
+    mp_buf_init(&b, n->alloc, 0);
+    enum mp_err err = mp_mp_put_map(&b, 1);
+    if (err == MP_OK)
+        err = mp_mp_put_text(&b, "run_id");
+    if (err == MP_OK)
+        err = mp_mp_put_text(&b, run->run_id);
+    if (err == MP_OK)
+        reply(n, run, MP_FRAME_RESULT, mp_node_keep(n, mp_buf_slice(&b)));
+    mp_buf_fini(&b);
+}
+
+static void release_request(struct mp_node *n, const struct mp_node_event *ev)
+{
+    if (ev->request.payload.handle != 0)
+        mp_node_emit(n, MP_NODE_RELEASE)->payload = ev->request.payload;
+}
+
+void mp_node_run(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
+{
+    struct mp_run_options o;
+    const char *why = "";
+    struct mp_node_run *run = NULL;
+    if (n->is_draining)
+        mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_UNAVAILABLE, "DRAINING",
+                       "the node is about to stop");
+    else if (mp_run_options_read(ev->request.meta, &o, &why) != MP_OK)
+        mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_INVALID_ARGUMENT,
+                       "BAD_REQUEST", why);
+    else
+        run = begin_run(n, ev, &o, false);
+    release_request(n, ev);
+    if (!run || !load(n, now, run))
+        return;
+    uint64_t number = run->number;
+    const struct mp_graph_event start = {.kind = MP_GRAPH_START};
+    if (run->is_detached) {
+        /* What is refused is told at once; only what began is left alone. */
+        run->is_detached = false;
+        step_graph(n, now, run, &start);
+        run = &n->runs[(uint32_t)number];
+        if (run->number != number || run->is_answered)
+            return;
+        tell_run_id(n, run);
+        run->is_detached = true;
+        return;
+    }
+    step_graph(n, now, run, &start);
+}
+
+void mp_node_plan(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
+{
+    const struct mp_run_options o = {0};
+    struct mp_node_run *run = begin_run(n, ev, &o, true);
+    if (!run || !load(n, now, run))
+        return;
+    struct mp_buf plan;
+    mp_buf_init(&plan, n->alloc, 0);
+    enum mp_err err = mp_graph_put_plan(run->graph, &plan);
+    if (err == MP_OK) {
+        reply(n, run, MP_FRAME_RESULT, mp_node_keep(n, mp_buf_slice(&plan)));
+        run->is_over = true;
+    } else if (err == MP_EINVAL) {
+        const struct mp_graph_event start = {.kind = MP_GRAPH_START};
+        step_graph(n, now, run, &start); /* it has faults, so this refuses */
+        run->is_over = true;
+    } else {
+        out_of_memory(n, run);
+    }
+    mp_buf_fini(&plan);
+}
+
+/* --- going on --- */
+
+void mp_node_run_answer(struct mp_node *n, mp_time now, const struct mp_node_work *w)
+{
+    struct mp_node_run *run = find_run(n, w->answer.answer.origin.owner);
+    if (!run)
+        return;
+    struct mp_graph_event ev = {0};
+    struct mp_slice version = {0};
+    uint32_t function = w->answer.answer.function;
+    if (function != MP_RPC_NONE)
+        version = n->catalog.modules[n->catalog.functions[function].module].version_text;
+    if (w->answer.answer.answer == MP_RPC_RESULT) {
+        ev.kind = MP_GRAPH_COMPLETED;
+        ev.completed.invocation = w->answer.answer.origin.id;
+        ev.completed.value = w->payload;
+        ev.completed.node = n->catalog.node;
+        ev.completed.version = version;
+        ev.completed.worker = w->worker;
+        ev.completed.bytes_in = w->bytes_in;
+        ev.completed.timing = w->timing;
+    } else {
+        ev.kind = MP_GRAPH_FAILED_CALL;
+        ev.failed.invocation = w->answer.answer.origin.id;
+        ev.failed.error = w->payload;
+        ev.failed.node = n->catalog.node;
+        ev.failed.version = version;
+        ev.failed.worker = w->worker;
+        ev.failed.bytes_in = w->bytes_in;
+        ev.failed.timing = w->timing;
+        ev.failed.never_began =
+            !w->answer.answer.has_begun && w->answer.answer.answer == MP_RPC_ERROR;
+    }
+    step_graph(n, now, run, &ev);
+}
+
+bool mp_node_run_cancel(struct mp_node *n, mp_time now, uint64_t client, uint64_t id)
+{
+    for (uint32_t i = 0; i < n->run_capacity; i++) {
+        struct mp_node_run *run = &n->runs[i];
+        if (!run->graph || run->is_over || run->is_answered || run->client != client ||
+            run->id != id)
+            continue;
+        const struct mp_graph_event cancel = {.kind = MP_GRAPH_CANCEL_RUN};
+        step_graph(n, now, run, &cancel);
+        return true;
+    }
+    return false;
+}
+
+void mp_node_runs_of_client_gone(struct mp_node *n, mp_time now, uint64_t client)
+{
+    for (uint32_t i = 0; i < n->run_capacity; i++) {
+        struct mp_node_run *run = &n->runs[i];
+        if (!run->graph || run->is_over || run->is_detached || run->client != client)
+            continue;
+        const struct mp_graph_event cancel = {.kind = MP_GRAPH_CANCEL_RUN};
+        run->is_answered = true;
+        step_graph(n, now, run, &cancel);
+    }
+}
+
+void mp_node_runs_tick(struct mp_node *n, mp_time now)
+{
+    for (uint32_t i = 0; i < n->run_capacity; i++) {
+        struct mp_node_run *run = &n->runs[i];
+        if (!run->graph || run->is_over || mp_graph_deadline(run->graph) > now)
+            continue;
+        const struct mp_graph_event due = {.kind = MP_GRAPH_TIMER};
+        step_graph(n, now, run, &due);
+    }
+}
+
+mp_time mp_node_runs_deadline(const struct mp_node *n)
+{
+    mp_time at = MP_NEVER;
+    for (uint32_t i = 0; n->run_count != 0 && i < n->run_capacity; i++) {
+        if (!n->runs[i].graph || n->runs[i].is_over)
+            continue;
+        mp_time deadline = mp_graph_deadline(n->runs[i].graph);
+        at = deadline < at ? deadline : at;
+    }
+    return at;
+}
+
+void mp_node_runs_sweep(struct mp_node *n)
+{
+    for (uint32_t i = 0; i < n->run_capacity; i++)
+        if (n->runs[i].graph && n->runs[i].is_over)
+            free_run(n, &n->runs[i]);
+}
+
+void mp_node_runs_fini(struct mp_node *n)
+{
+    for (uint32_t i = 0; i < n->run_capacity; i++)
+        if (n->runs[i].graph)
+            free_run(n, &n->runs[i]);
+    mp_alloc_free(n->alloc, n->runs, n->run_capacity * sizeof(*n->runs));
+    n->runs = NULL;
+    n->run_capacity = 0;
+}
