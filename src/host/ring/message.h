@@ -11,10 +11,11 @@
 #include <stdint.h>
 
 /* Record flags */
-#define MP_RING_LARGE    0x1u /* the payload is in the sender's arena at `at` */
-#define MP_RING_ERROR    0x2u /* the payload is an ERROR map */
-#define MP_RING_DESCRIBE 0x4u /* LOAD: answer with the module's metadata */
-#define MP_RING_RETIRE   0x8u /* COMPLETED: the worker wants to be replaced (memory limit) */
+#define MP_RING_LARGE    0x1u  /* the payload is in the sender's arena at `at` */
+#define MP_RING_ERROR    0x2u  /* the payload is an ERROR map */
+#define MP_RING_DESCRIBE 0x4u  /* LOAD: answer with the module's metadata */
+#define MP_RING_RETIRE   0x8u  /* COMPLETED: the worker wants to be replaced (memory limit) */
+#define MP_RING_MORE     0x10u /* LOAD: more modules of the same set follow */
 
 /* Descriptors of a worker process. */
 enum mp_worker_fd {
@@ -52,7 +53,10 @@ struct mp_msg_config {
 
 /* LOAD: name, expected, source. `expected` is empty or a MessagePack array of function names: then
  * function i is the i-th of them (a missing one raises NOT_FOUND when called). Without it,
- * functions are numbered by the sorted order of their names. The source may be LARGE. */
+ * functions are numbered by the sorted order of their names. The source may be LARGE.
+ *
+ * Modules may require one another in any order: sources are kept as they are read, and the modules
+ * run when a LOAD without MP_RING_MORE was read. */
 struct mp_msg_load {
     uint32_t module;
     uint32_t name_size;

@@ -105,6 +105,28 @@ struct mp_ring_record *mp_ring_reserve(struct mp_ring *r, uint32_t body, uint16_
     return record;
 }
 
+static bool is_last(const struct mp_ring *r, const struct mp_ring_record *record)
+{
+    return r->tail - r->published >= record->size &&
+           r->data + ((r->tail - record->size) & (r->capacity - 1)) == (const uint8_t *)record;
+}
+
+void mp_ring_trim(struct mp_ring *r, struct mp_ring_record *record, uint32_t body)
+{
+    uint32_t size = (uint32_t)sizeof(struct mp_ring_record) + body;
+    size = (size + MP_RING_ALIGN - 1) & ~(MP_RING_ALIGN - 1);
+    mp_assert(is_last(r, record));
+    mp_assert(size <= record->size);
+    r->tail -= record->size - size;
+    record->size = size;
+}
+
+void mp_ring_unreserve(struct mp_ring *r, struct mp_ring_record *record)
+{
+    mp_assert(is_last(r, record));
+    r->tail -= record->size;
+}
+
 bool mp_ring_publish(struct mp_ring *r)
 {
     if (r->published == r->tail)

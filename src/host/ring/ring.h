@@ -84,6 +84,10 @@ void mp_channel_close(struct mp_channel *c);
  * kind and flags are set, the state is READY. Nothing is visible before publish. */
 struct mp_ring_record *mp_ring_reserve(struct mp_ring *r, uint32_t body, uint16_t kind,
                                        uint16_t flags);
+/* Producer: shortens the body of the record that was reserved last. */
+void mp_ring_trim(struct mp_ring *r, struct mp_ring_record *record, uint32_t body);
+/* Producer: gives back the record that was reserved last. */
+void mp_ring_unreserve(struct mp_ring *r, struct mp_ring_record *record);
 /* Makes all reserved records visible. True if the consumer sleeps: then write its eventfd. */
 bool mp_ring_publish(struct mp_ring *r);
 /* The largest body that can ever fit. */

@@ -1,0 +1,47 @@
+--- What the worker's C code calls: it is loaded once, with the C functions in "mpreg.worker".
+
+local native = require "mpreg.worker"
+local codec = require "mpreg.codec"
+local failure = require "mpreg.runtime.failure"
+local module = require "mpreg.runtime.module"
+local output = require "mpreg.runtime.output"
+local sandbox = require "mpreg.runtime.sandbox"
+
+local take, give = native.take, native.give
+
+--- Every coroutine of the worker's: one call after the other.
+local function body(f)
+  while true do
+    f = give(f(take()))
+  end
+end
+jit.off(body)
+
+local function is_sendable(value)
+  return codec.encode(value) ~= nil
+end
+
+local function is_user(func)
+  return module.is_environment(getfenv(func))
+end
+
+--- The ERROR table for an error; `co` is the coroutine that died of it, or nil.
+local function describe(err, co)
+  local frames = {}
+  if co then
+    frames = failure.frames(co, 0, is_user, module.names, (native.node()))
+  end
+  return failure.from(err, frames, is_sendable)
+end
+
+sandbox.protect()
+jit.opt.start("maxtrace=8000", "maxmcode=16384")
+
+return {
+  body = body,
+  add = module.add,
+  load = module.load,
+  failure = describe,
+  flush = output.flush,
+  error_metatable = failure.metatable,
+}

@@ -1,0 +1,96 @@
+/* The worker process: everything that user code could harm lives here and nothing else does. It
+ * dies with its host, writes no core file, gains no privileges, and leaves the terminal's signals
+ * to the host. Its life is: take up the channel, read the configuration, loop (loop.c) until the
+ * host says stop. */
+#include "src/worker/worker.h"
+
+#include <lauxlib.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "src/base/limits.h"
+#include "src/worker/worker_internal.h"
+
+/* Large strings come and go with each call: glibc would map and unmap each of them. */
+#define MMAP_THRESHOLD_BYTES (32 << 20)
+#define TRIM_THRESHOLD_BYTES (64 << 20)
+
+static void tie_to_host(int argc, char **argv)
+{
+    if (argc < 2)
+        mp_worker_die("a worker is started by its host");
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+        mp_worker_die("it cannot be tied to its host");
+    if (getppid() != (pid_t)strtol(argv[1], NULL, 10))
+        _exit(0);
+}
+
+static void confine(void)
+{
+    struct rlimit none = {0};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || setrlimit(RLIMIT_CORE, &none) != 0)
+        mp_worker_die("its rights cannot be limited");
+    signal(SIGINT, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGTERM, SIG_IGN); /* the host drains, and ends its workers */
+    signal(SIGHUP, SIG_IGN);
+    mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES);
+    mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES);
+}
+
+static void *heap_resize(void *context, void *p, size_t old_size, size_t new_size)
+{
+    (void)context;
+    (void)old_size;
+    if (new_size == 0) {
+        free(p);
+        return NULL;
+    }
+    return realloc(p, new_size);
+}
+
+static void take_up(struct mp_worker *w)
+{
+    w->alloc = (struct mp_alloc){.resize = heap_resize};
+    w->args_block = MP_ARENA_NONE;
+    w->nested_free = MP_WORKER_NONE;
+    w->value_bytes_max = MP_VALUE_BYTES_MAX;
+    w->memory_bytes_max = MP_WORKER_MEMORY_BYTES;
+    mp_buf_init(&w->config, &w->alloc, 0);
+    mp_heap_init(&w->timers, &w->alloc);
+    mp_map_init(&w->parked, &w->alloc);
+    if (mp_channel_open(&w->channel, MP_WORKER_FD_CHANNEL) != MP_OK ||
+        mp_arena_view_open(&w->host_arena, MP_WORKER_FD_HOST_ARENA) != MP_OK ||
+        mp_arena_open(&w->arena, MP_WORKER_FD_OWN_ARENA) != MP_OK)
+        mp_worker_die("its descriptors are not those of a worker");
+    if (mp_state_open(&w->state, w->memory_bytes_max) != MP_OK)
+        mp_worker_die("out of memory");
+}
+
+static void leave(struct mp_worker *w)
+{
+    mp_state_close(&w->state);
+    mp_module_fini(w);
+    mp_call_fini(w);
+    mp_outbox_fini(w);
+    mp_buf_fini(&w->config);
+    mp_arena_free(w->arena);
+    mp_arena_view_close(&w->host_arena);
+    mp_channel_close(&w->channel);
+}
+
+int mp_worker_main(int argc, char **argv)
+{
+    static struct mp_worker worker;
+    tie_to_host(argc, argv);
+    confine();
+    take_up(&worker);
+    int code = mp_worker_loop(&worker);
+    leave(&worker);
+    return code;
+}
