@@ -28,6 +28,9 @@ enum mp_err mp_buf_reserve(struct mp_buf *b, size_t extra)
     size_t capacity = b->capacity == 0 ? CAPACITY_FIRST : b->capacity;
     while (capacity < b->size + extra)
         capacity *= 2;
+    /* never beyond the limit, so that room at hand is room within the limit */
+    if (b->size_max != 0 && capacity > b->size_max)
+        capacity = b->size_max;
     void *data = b->alloc->resize(b->alloc->context, b->data, b->capacity, capacity);
     if (!data)
         return MP_ENOMEM;

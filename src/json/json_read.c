@@ -204,6 +204,18 @@ static size_t token_start(struct mp_slice text, size_t end)
     return i;
 }
 
+/* Here yajl has gone back by the length of the token, but by that of its text alone if it is
+ * a string: so it may stand behind the opening quote. It does not if the quote opens a value. */
+static size_t token_behind_value(struct mp_slice text, size_t at)
+{
+    if (at < 2 || text.data[at - 2] != '"')
+        return at;
+    size_t before = at - 2;
+    while (before != 0 && memchr(" \t\r\n", text.data[before - 1], 4))
+        before--;
+    return before != 0 && text.data[before - 1] == ':' ? at : at - 2;
+}
+
 /* Where the token in hand begins; `data` is its text, in place or rewritten. */
 static size_t token_offset(const struct parser *p, const void *data)
 {
@@ -680,7 +692,7 @@ static size_t find_lone_surrogate(struct mp_slice text)
 }
 
 /* Where a failure is, from where yajl stopped. */
-enum place { PLACE_TOKEN, PLACE_HERE, PLACE_END };
+enum place { PLACE_TOKEN, PLACE_HERE, PLACE_END, PLACE_BACK };
 
 /* yajl's texts, and what we say. */
 static const struct {
@@ -692,7 +704,7 @@ static const struct {
     {"premature EOF", "the text ends in the middle of a value", PLACE_END},
     {"unallowed token", "this is not expected here"},
     {"after array element", "expected a comma or ] after this element"},
-    {"after key and value", "expected a comma or } after this value"},
+    {"after key and value", "expected a comma or } after this value", PLACE_BACK},
     {"must be separated by a colon", "expected a colon after this key"},
     {"invalid object key", "an object's keys are strings in double quotes"},
     {"invalid char in json text", "this is no JSON value (strings stand in double quotes)"},
@@ -727,6 +739,8 @@ static enum mp_err fail_syntax(struct parser *p)
         offset = p->text.size;
     else if (place == PLACE_TOKEN)
         offset = token_start(p->text, offset);
+    else if (place == PLACE_BACK)
+        offset = token_behind_value(p->text, offset);
     fail(p, MP_EINVAL, offset, message);
     if (text)
         yajl_free_error(p->yajl, text);
@@ -887,10 +901,11 @@ static enum mp_err settle_form(struct settler *s, bool is_graph, bool *is_done)
         return MP_OK;
     }
     bool is_string = mp_mp_next(&inside, &value) == MP_OK && value.type == MP_MP_STR;
+    /* what is no string fails like a wrong one */
     struct mp_slice text = is_string ? value.bytes : mp_slice_of("?", 1);
     if (is_string)
         s->reader = inside;
-    return form == MP_JSON_INT || !is_string ? put_int_form(s, text) : put_bytes_form(s, text);
+    return form == MP_JSON_INT ? put_int_form(s, text) : put_bytes_form(s, text);
 }
 
 static enum mp_err settle_container(struct settler *s, const struct mp_mp_token *t)
