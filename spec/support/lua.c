@@ -35,8 +35,10 @@ static int run(lua_State *L, int count)
     lua_pushcfunction(L, traceback);
     lua_insert(L, function);
     int failed = lua_pcall(L, count, 0, function);
-    if (failed)
-        fprintf(stderr, "spec-lua: %s\n", lua_tostring(L, -1));
+    /* an error without a value is busted's way to end */
+    if (failed && !lua_isnil(L, -1))
+        fprintf(stderr, "spec-lua: %s\n",
+                lua_isstring(L, -1) ? lua_tostring(L, -1) : "an error that is no text");
     lua_settop(L, function - 1);
     return failed != 0;
 }

@@ -233,7 +233,6 @@ static enum mp_err attach(struct decoder *d)
     lua_State *L = d->L;
     while (d->depth != 0) {
         struct frame *f = &d->frames[d->depth - 1];
-        d->awaited--;
         if (f->is_map)
             lua_rawset(L, -3);
         else
@@ -261,6 +260,8 @@ static enum mp_err decode_one(struct decoder *d)
         if (mp_mp_next(&d->reader, &t) != MP_OK)
             return fail_corrupt(d);
         unsigned depth = d->depth;
+        if (depth != 0)
+            d->awaited--;
         enum mp_err err = push_token(d, &t);
         if (err == MP_OK && d->depth == depth)
             err = attach(d);
