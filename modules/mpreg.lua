@@ -12,9 +12,8 @@ local function invalid(message)
 end
 
 --- Gives back exactly what it was given.
----@generic T
----@param x T  any value that can be sent
----@return T
+---@param x any  whatever can be sent
+---@return any
 function mpreg.echo(x)
   return x
 end

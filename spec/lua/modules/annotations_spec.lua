@@ -51,7 +51,24 @@ describe("the comments of modules", function()
     end
   end)
 
-  it("give the same type to a result that is a list wherever it may be empty", function()
+  it("are what the library reads from the files", function()
+    local doc = require "mpreg.runtime.doc"
+    for _, path in ipairs(FILES) do
+      local blocks = doc.parse(contents(path))
+      if path ~= "examples/hello/hello.lua" then assert.is_string(blocks.module.doc, path) end
+      local count = 0
+      for number, block in pairs(blocks) do
+        if number ~= "module" and block.returns then
+          count = count + 1
+          assert.is_string(block.doc, ("%s, line %d"):format(path, number))
+          for _, param in ipairs(block.params) do assert.is_string(param.type, param.name) end
+        end
+      end
+      assert.are.equal(#functions_in(path), count, path)
+    end
+  end)
+
+  it("give a list type to what may return an empty list", function()
     local lists = {}
     for _, path in ipairs(FILES) do
       for _, fun in ipairs(functions_in(path)) do
