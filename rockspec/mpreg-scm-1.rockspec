@@ -20,7 +20,17 @@ dependencies = {
 build = {
   type = "builtin",
   modules = {
+    ["mpreg"] = "lua/mpreg/init.lua",
     ["mpreg.pipeline"] = "lua/mpreg/pipeline.lua",
+    ["mpreg.runtime.describe"] = "lua/mpreg/runtime/describe.lua",
+    ["mpreg.runtime.doc"] = "lua/mpreg/runtime/doc.lua",
+    ["mpreg.runtime.failure"] = "lua/mpreg/runtime/failure.lua",
+    ["mpreg.runtime.module"] = "lua/mpreg/runtime/module.lua",
+    ["mpreg.runtime.options"] = "lua/mpreg/runtime/options.lua",
+    ["mpreg.runtime.output"] = "lua/mpreg/runtime/output.lua",
+    ["mpreg.runtime.sandbox"] = "lua/mpreg/runtime/sandbox.lua",
+    ["mpreg.runtime.span"] = "lua/mpreg/runtime/span.lua",
+    ["mpreg.runtime.worker"] = "lua/mpreg/runtime/worker.lua",
     ["mpreg.suggest"] = "lua/mpreg/suggest.lua",
     ["mpreg.units"] = "lua/mpreg/units.lua",
   },
