@@ -78,9 +78,24 @@ static size_t utf8_length(const uint8_t *p, size_t left)
     return length;
 }
 
-bool mp_slice_is_utf8(struct mp_slice s)
+/* Bytes of plain ASCII at the front, in steps of 64: long texts are mostly that. */
+static size_t ascii_front(struct mp_slice s)
 {
     size_t i = 0;
+    for (; i + 64 <= s.size; i += 64) {
+        uint64_t words[8];
+        memcpy(words, s.data + i, sizeof(words));
+        uint64_t all = words[0] | words[1] | words[2] | words[3];
+        all |= words[4] | words[5] | words[6] | words[7];
+        if ((all & 0x8080808080808080u) != 0)
+            break;
+    }
+    return i;
+}
+
+bool mp_slice_is_utf8(struct mp_slice s)
+{
+    size_t i = ascii_front(s);
     while (i < s.size) {
         uint64_t word;
         if (i + 8 <= s.size) {
