@@ -1,0 +1,64 @@
+--- Exit codes: they say *when* something failed.
+---
+---     0  success                          4  the request's own deadline
+---     1  it failed after it began         5  refused by policy
+---     2  refused before anything ran      130  interrupted
+---     3  no node reachable, or none can serve it: nothing began
+---
+--- An ERROR of a call whose function began carries `attempt`; one that was refused carries none.
+
+local M = {}
+
+M.OK = 0
+M.FAILED = 1
+M.REFUSED = 2
+M.UNSERVED = 3
+M.DEADLINE = 4
+M.POLICY = 5
+M.INTERRUPTED = 130
+
+-- Reasons that always mean that something had begun, though the code alone would not.
+local BEGAN = {
+  NODE_LOST = true, WORKER_LOST = true, WORKER_MEMORY = true, CONNECTION_LOST = true,
+  COORDINATOR_LOST = true, RESULT_LOST = true,
+}
+
+-- Of errors that tell of nothing begun.
+local BY_CODE = {
+  INVALID_ARGUMENT = M.REFUSED,
+  OUT_OF_RANGE = M.REFUSED,
+  UNIMPLEMENTED = M.REFUSED,
+  ALREADY_EXISTS = M.REFUSED,
+  NOT_FOUND = M.UNSERVED,
+  FAILED_PRECONDITION = M.UNSERVED,
+  UNAVAILABLE = M.UNSERVED,
+  RESOURCE_EXHAUSTED = M.UNSERVED,
+  DEADLINE_EXCEEDED = M.DEADLINE,
+  PERMISSION_DENIED = M.POLICY,
+  UNAUTHENTICATED = M.POLICY,
+}
+
+--- The exit code of an ERROR.
+---@param err table
+---@return number
+function M.of_error(err)
+  if err.reason == "INTERRUPTED" then return M.INTERRUPTED end
+  if err.reason == "TOO_LARGE" and not err.attempt then return M.REFUSED end
+  if err.code == "DEADLINE_EXCEEDED"
+    and (err.reason == nil or err.reason == "DEADLINE_EXCEEDED" or err.reason == "NO_ANSWER") then
+    return M.DEADLINE
+  end
+  if (tonumber(err.attempt) or 0) >= 1 or BEGAN[err.reason] then return M.FAILED end
+  return BY_CODE[err.code] or M.FAILED
+end
+
+--- The exit code of a run object: it began, so whatever failed failed afterwards.
+---@param run table
+---@return number
+function M.of_run(run)
+  if run.status == "succeeded" then return M.OK end
+  if run.status == "timed_out" then return M.DEADLINE end
+  return M.FAILED
+end
+
+return M

@@ -1,0 +1,74 @@
+--- `mpreg functions`: what can be called.
+
+local args = require "mpreg.cli.args"
+local codec = require "mpreg.codec"
+local exit = require "mpreg.cli.exit"
+local text = require "mpreg.render.text"
+
+local M = {}
+
+M.command = {
+  name = "functions",
+  usage = "[PATTERN] [flags]",
+  summary = "List the functions that can be called.",
+  description = "Lists functions, their parameters and where they are.\n\nPATTERN is a part of the "
+    .. "name, or has * for anything and ? for a character.",
+  examples = "  mpreg functions 'quakes.*'\n  mpreg functions -o json",
+  arguments = { { "PATTERN", "Only functions whose name matches.", count = "?" } },
+  flags = { args.TIMEOUT, args.NODE, args.OUTPUT, args.HELP },
+}
+
+--- Does a name match the pattern of the command line?
+---@param name string
+---@param pattern? string
+---@return boolean
+function M.matches(name, pattern)
+  if not pattern then return true end
+  if not pattern:find("[*?]") then return name:find(pattern, 1, true) ~= nil end
+  local lua = pattern:gsub("[%^%$%(%)%%%.%[%]%+%-]", "%%%0"):gsub("%*", ".*"):gsub("%?", ".")
+  return name:find("^" .. lua .. "$") ~= nil
+end
+
+--- How a function is written: `filter(events, min) → table[]`.
+local function signature(fun)
+  local params = {}
+  for i, param in ipairs(fun.params or {}) do params[i] = tostring(param.name) end
+  local out = ("%s(%s)"):format(fun.name, table.concat(params, ", "))
+  if type(fun.returns) == "string" and fun.returns ~= "" then out = out .. " → " .. fun.returns end
+  return out
+end
+
+local function first_line(doc)
+  return type(doc) == "string" and (doc:match("^%s*([^\n]*)") or "") or ""
+end
+
+--- Runs the command.
+---@param options table
+---@param output table
+---@return number exit_code
+function M.run(options, output)
+  local answer, err = require "mpreg.cli.connection".ask(options, "functions")
+  if not answer then return output:fail(err) end
+  if output.json and not options.PATTERN then return output:document(answer) end
+  local found = codec.array {}
+  for _, fun in ipairs(codec.decode(answer).functions) do
+    if M.matches(fun.name, options.PATTERN) then found[#found + 1] = fun end
+  end
+  if output.json then return output:document(codec.encode { functions = found }) end
+  local rows = {}
+  for i, fun in ipairs(found) do
+    rows[i] = { signature(fun), fun.version, text.names(fun.nodes or {}, 3),
+      table.concat(fun.needs or {}, ", "), first_line(fun.doc) }
+  end
+  if #rows == 0 then
+    output:note "no functions"
+    return exit.OK
+  end
+  output:write(require "mpreg.render.table".render({
+    { title = "FUNCTION" }, { title = "VERSION" }, { title = "NODES" }, { title = "NEEDS" },
+    { title = "DOC" },
+  }, rows, { width = output.width, color = output.color }))
+  return exit.OK
+end
+
+return M

@@ -1,0 +1,49 @@
+--- `mpreg modules`: whose functions they are.
+
+local args = require "mpreg.cli.args"
+local codec = require "mpreg.codec"
+local exit = require "mpreg.cli.exit"
+local text = require "mpreg.render.text"
+
+local M = {}
+
+local HASH_DIGITS = 12
+
+M.command = {
+  name = "modules",
+  usage = "[flags]",
+  summary = "List the modules.",
+  description = "Lists modules with their versions, and where they came from.",
+  examples = "  mpreg modules\n  mpreg modules -o json",
+  flags = { args.TIMEOUT, args.NODE, args.OUTPUT, args.HELP },
+}
+
+local function notes(module)
+  local list = {}
+  if module.live == true then list[#list + 1] = "live" end
+  if module.shadowed == true then list[#list + 1] = "shadowed" end
+  if module.differs == true then list[#list + 1] = "differs" end
+  return table.concat(list, ", ")
+end
+
+--- Runs the command.
+---@param options table
+---@param output table
+---@return number exit_code
+function M.run(options, output)
+  local answer, err = require "mpreg.cli.connection".ask(options, "modules")
+  if not answer then return output:fail(err) end
+  if output.json then return output:document(answer) end
+  local rows = {}
+  for i, module in ipairs(codec.decode(answer).modules) do
+    rows[i] = { module.name, module.version, tostring(module.hash or ""):sub(1, HASH_DIGITS),
+      module.origin, text.names(module.nodes or {}, 3), notes(module) }
+  end
+  output:write(require "mpreg.render.table".render({
+    { title = "MODULE" }, { title = "VERSION" }, { title = "HASH" }, { title = "ORIGIN" },
+    { title = "NODES" }, { title = "NOTE" },
+  }, rows, { width = output.width, color = output.color }))
+  return exit.OK
+end
+
+return M

@@ -1,0 +1,207 @@
+--- A client of a node: calls, runs and questions, with Lua values.
+---
+---     local client = require "mpreg.client"
+---     local c = assert(client.connect { nodes = { "127.0.0.1:7400" } })
+---     print(c:call("hello.greet", "you"))
+---     local run, err = c:run(pipeline, { input = { min = 2.5 } })
+---     c:close()
+---
+--- Expected failures come back as nil and an ERROR table. Calls block. The functions that end in
+--- `_bytes` take and give MessagePack instead, so that nothing is decoded on the way.
+
+local codec = require "mpreg.codec"
+local native = require "mpreg.native"
+local pipeline = require "mpreg.pipeline"
+local units = require "mpreg.units"
+
+local M = {}
+
+local DEFAULT_NODE = "127.0.0.1:7400"
+
+local Client = {}
+Client.__index = Client
+
+local ERROR = {
+  __tostring = function(err)
+    return ("%s/%s: %s"):format(tostring(err.code), tostring(err.reason), tostring(err.message))
+  end,
+}
+
+--- An ERROR as a table, whatever form it comes in.
+local function to_error(err)
+  if type(err) == "string" then
+    local decoded = codec.decode(err)
+    err = type(decoded) == "table" and decoded
+      or { code = "INTERNAL", reason = "PROTOCOL", message = "the node's error cannot be read" }
+  end
+  return setmetatable(err, ERROR)
+end
+
+local function encode_error(problem, what)
+  local path = problem.path and problem.path ~= "" and problem.path or ""
+  return to_error {
+    code = "INVALID_ARGUMENT", reason = "UNENCODABLE", hint = problem.hint,
+    message = ("%s%s: %s"):format(what, path, problem.message),
+  }
+end
+
+local function milliseconds(timeout, level)
+  if timeout == nil then return nil end
+  if type(timeout) == "number" then return math.max(1, math.floor(timeout * 1000 + 0.5)) end
+  local ms, problem = units.duration_ms(timeout)
+  if not ms then error("timeout: " .. problem, level + 1) end
+  return ms
+end
+
+--- The addresses to try: those given, else `$MPREG_NODE` (several are joined by commas), else this
+--- machine's.
+---@param nodes? string[]
+---@return string[]
+function M.nodes(nodes)
+  if nodes and #nodes > 0 then return nodes end
+  local list = {}
+  for word in (os.getenv "MPREG_NODE" or ""):gmatch("[^%s,]+") do list[#list + 1] = word end
+  return #list > 0 and list or { DEFAULT_NODE }
+end
+
+--- Connects to the first node that answers.
+---@param opts? { nodes?: string[], timeout?: string|number }  timeout: `5s`, or seconds
+---@return table? client
+---@return table? ERROR
+function M.connect(opts)
+  opts = opts or {}
+  local conn, err = native.connect {
+    nodes = M.nodes(opts.nodes), timeout_ms = opts.timeout_ms or milliseconds(opts.timeout, 2),
+  }
+  if not conn then return nil, to_error(err) end
+  return setmetatable({ _conn = conn }, Client)
+end
+
+--- Calls a function with MessagePack of the list of its arguments.
+---@param fun string
+---@param args string
+---@param opts? table  timeout_ms, version, on, cluster, retries, wait, needs
+---@return string? result
+---@return table? ERROR
+function Client:call_bytes(fun, args, opts)
+  local result, err = self._conn:call(fun, args, opts or {})
+  if not result then return nil, to_error(err) end
+  return result
+end
+
+--- Runs a graph in MessagePack (or a map of `pipeline` and `input`).
+---@param graph string
+---@param opts? table  timeout_ms, trace, follow, detach
+---@param on_event? fun(event: string)
+---@return string? run
+---@return table? ERROR
+---@return string? run  of a run that was interrupted, as far as it came
+function Client:run_bytes(graph, opts, on_event)
+  local run, err, partial = self._conn:run(graph, opts or {}, on_event)
+  if not run then return nil, to_error(err), partial end
+  return run
+end
+
+--- Asks the node something.
+---@param what string
+---@param payload? string
+---@param opts? table  timeout_ms
+---@return string? answer
+---@return table? ERROR
+function Client:query_bytes(what, payload, opts)
+  local answer, err = self._conn:query(what, payload, opts or {})
+  if not answer then return nil, to_error(err) end
+  return answer
+end
+
+local function result_of(bytes, err)
+  if not bytes then return nil, err end
+  return codec.decode(bytes)
+end
+
+--- Calls a function: its result, or nil and an ERROR.
+---@param fun string
+---@param ... any
+---@return any result
+---@return table? ERROR
+function Client:call(fun, ...)
+  local args, problem = codec.encode_args(...)
+  if not args then
+    return nil, encode_error(problem, ("argument %d"):format(problem.argument or 0))
+  end
+  return result_of(self:call_bytes(fun, args))
+end
+
+--- The same with options: `c:with{ timeout = "1s" }:call("a.b", 1)`.
+---@param opts { timeout?: string|number, version?: string, on?: string, cluster?: string,
+---  retries?: number, wait?: boolean, needs?: string[] }
+---@return table  with `call`
+function Client:with(opts)
+  local options = {}
+  for key, value in pairs(opts) do options[key] = value end
+  options.timeout_ms = opts.timeout_ms or milliseconds(opts.timeout, 2)
+  options.timeout = nil
+  local client = self
+  return {
+    call = function(_, fun, ...)
+      local args, problem = codec.encode_args(...)
+      if not args then
+        return nil, encode_error(problem, ("argument %d"):format(problem.argument or 0))
+      end
+      return result_of(client:call_bytes(fun, args, options))
+    end,
+  }
+end
+
+--- Runs a pipeline, a graph or (by name) a pipeline of the node: the run object, whatever its
+--- status; nil and an ERROR if it was refused.
+---@param what table|string
+---@param opts? { input?: any, timeout?: string|number, trace?: boolean,
+---  on_event?: fun(event: table) }
+---@return table? run
+---@return table? ERROR
+function Client:run(what, opts)
+  opts = opts or {}
+  local graph
+  if type(what) == "string" then
+    graph = { pipeline = what, input = opts.input }
+  elseif pipeline.is_pipeline(what) then
+    graph = pipeline.graph(what, opts.input)
+  else
+    graph = {}
+    for key, value in pairs(what) do graph[key] = value end
+    if opts.input ~= nil then graph.input = opts.input end
+  end
+  local bytes, problem = codec.encode(graph)
+  if not bytes then return nil, encode_error(problem, "graph") end
+  local on_event = opts.on_event and function(event) opts.on_event(codec.decode(event)) end
+  return result_of(self:run_bytes(bytes, {
+    timeout_ms = opts.timeout_ms or milliseconds(opts.timeout, 2), trace = opts.trace,
+    follow = on_event and true or nil,
+  }, on_event))
+end
+
+--- Asks the node something: "functions", "nodes", "modules", "status", …
+---@param what string
+---@param payload? any
+---@return any answer
+---@return table? ERROR
+function Client:query(what, payload)
+  local bytes, problem
+  if payload ~= nil then
+    bytes, problem = codec.encode(payload)
+    if not bytes then return nil, encode_error(problem, "payload") end
+  end
+  return result_of(self:query_bytes(what, bytes))
+end
+
+--- HOST:PORT of the node that answered.
+---@return string
+function Client:node() return self._conn:node() end
+
+--- Closes the connection; requests in flight are cancelled.
+function Client:close() self._conn:close() end
+
+M.to_error = to_error
+
+return M

@@ -1,0 +1,193 @@
+--- A run while it goes on: a few lines that are drawn over themselves, and events as lines.
+---
+---     quakes  ██████████████▊       2 of 4 steps · 0 failed · 120.3 ms
+---       ✓ events       45.2 ms  n1
+---       • strong       since 46.0 ms  n2
+---
+--- Texts in, texts out: who writes them decides when.
+
+local text = require "mpreg.render.text"
+local trace = require "mpreg.render.trace"
+
+local M = {}
+
+--- The least time between two drawings.
+M.REDRAW_S = 0.05
+
+local BAR_COLUMNS = 24
+local LINES_MAX = 8
+
+local Screen = {}
+Screen.__index = Screen
+
+--- An empty screen.
+---@param opts { name?: string, width?: number, color?: boolean }
+---@return table
+function M.new(opts)
+  return setmetatable({
+    name = text.clean(opts.name or "run"), width = opts.width or 80,
+    paint = text.painter(opts.color), total = 0, ended = 0, failed = 0, at_ms = 0, lines = 0,
+    -- Steps that run, in the order of their start; and the last that ended.
+    running = {}, recent = {},
+  }, Screen)
+end
+
+local function remove(list, name)
+  for i = 1, #list do
+    if list[i].name == name then return table.remove(list, i) end
+  end
+end
+
+--- Takes an event.
+---@param event table
+function Screen:event(event)
+  self.at_ms = tonumber(event.at_ms) or self.at_ms
+  local kind = event.event
+  if kind == "run_started" then
+    self.total = event.steps
+    if type(event.name) == "string" then self.name = text.clean(event.name) end
+  elseif kind == "step_started" then
+    self.running[#self.running + 1] = {
+      name = text.clean(event.step), at_ms = self.at_ms, total = event.total,
+      node = type(event.node) == "string" and text.clean(event.node) or "",
+    }
+  elseif kind == "step_progress" then
+    for _, step in ipairs(self.running) do
+      if step.name == event.step then step.done, step.total = event.done, event.total end
+    end
+  elseif kind == "step_succeeded" or kind == "step_failed" or kind == "step_skipped" then
+    local name = text.clean(event.step)
+    local step = remove(self.running, name) or { name = name, at_ms = self.at_ms, node = "" }
+    if type(event.node) == "string" then step.node = text.clean(event.node) end
+    step.mark = kind
+    step.ms = self.at_ms - step.at_ms
+    self.ended = self.ended + 1
+    if kind == "step_failed" then self.failed = self.failed + 1 end
+    self.recent[#self.recent + 1] = step
+    if #self.recent > LINES_MAX then table.remove(self.recent, 1) end
+  end
+end
+
+local MARKS = {
+  step_succeeded = { "green", "✓" }, step_failed = { "red", "✗" }, step_skipped = { "dim", "–" },
+}
+
+--- The lines as they are now, without escapes that move the cursor.
+---@return string[]
+function Screen:text()
+  local share = self.total > 0 and math.min(1, self.ended / self.total) or 0
+  local bar, used = "", 0
+  if share > 0 then bar, used = trace.bar(0, share, BAR_COLUMNS) end
+  local out = { ("%s  %s%s  %d of %s%s · %s"):format(self.paint("bold", self.name),
+    self.paint("green", bar), (" "):rep(BAR_COLUMNS - used), self.ended,
+    text.count(self.total, "step"), self.failed > 0 and (" · %d failed"):format(self.failed) or "",
+    text.duration(self.at_ms)) }
+  local shown_running = math.min(#self.running, LINES_MAX)
+  local shown_recent = math.min(#self.recent, LINES_MAX - shown_running)
+  local room = self.width - 4
+  for i = #self.recent - shown_recent + 1, #self.recent do
+    local step = self.recent[i]
+    local mark = MARKS[step.mark]
+    local line = ("%s  %s  %s"):format(step.name, text.duration(step.ms), step.node)
+    out[#out + 1] = "  " .. self.paint(mark[1], mark[2]) .. " " .. text.cut(line, room)
+  end
+  for i = 1, shown_running do
+    local step = self.running[i]
+    local line = ("%s  since %s  %s"):format(step.name, text.duration(step.at_ms), step.node)
+    if step.total then
+      line = ("%s  %d of %d  %s"):format(step.name, step.done or 0, step.total, step.node)
+    end
+    out[#out + 1] = "  • " .. text.cut(line, room)
+  end
+  if #self.running > shown_running then
+    out[#out + 1] = ("  … (+%d running)"):format(#self.running - shown_running)
+  end
+  for i = 1, #out do out[i] = out[i]:gsub(" +$", "") end
+  return out
+end
+
+--- What removes the last drawing.
+---@return string
+function Screen:erase()
+  if self.lines == 0 then return "" end
+  local up = ("\27[%dA\r\27[J"):format(self.lines)
+  self.lines = 0
+  return up
+end
+
+--- What replaces the last drawing by the present state.
+---@return string
+function Screen:draw()
+  local erase = self:erase()
+  local lines = self:text()
+  self.lines = #lines
+  return erase .. table.concat(lines, "\n") .. "\n"
+end
+
+local function error_text(err)
+  if type(err) ~= "table" then return "" end
+  local name = tostring(err.code) .. (err.reason and "/" .. tostring(err.reason) or "")
+  return ("%s: %s"):format(text.clean(name), text.clean(err.message or ""))
+end
+
+local function words(...)
+  local out = {}
+  for i = 1, select("#", ...) do
+    local word = select(i, ...)
+    if type(word) == "string" and word ~= "" then out[#out + 1] = word end
+  end
+  return table.concat(out, "  ")
+end
+
+local function optional(format, value)
+  return (type(value) == "string" or type(value) == "number") and format:format(text.clean(value))
+end
+
+local LINES = {
+  run_started = function(e)
+    return words(optional("%s", e.name), ("%s, %s"):format(text.count(e.steps or 0, "step"),
+      text.count(e.levels or 0, "level")))
+  end,
+  step_started = function(e)
+    return words(optional("%s", e.step), optional("%s", e.call), optional("on %s", e.node))
+  end,
+  step_progress = function(e)
+    return words(optional("%s", e.step), ("%d of %d"):format(e.done or 0, e.total or 0))
+  end,
+  step_succeeded = function(e)
+    return words(optional("%s", e.step), type(e.run_ms) == "number" and text.duration(e.run_ms),
+      optional("on %s", e.node))
+  end,
+  step_failed = function(e) return words(optional("%s", e.step), error_text(e.error)) end,
+  step_retried = function(e)
+    return words(optional("%s", e.step), optional("element %s", e.index),
+      optional("attempt %s", e.attempt), error_text(e.error))
+  end,
+  step_skipped = function(e)
+    return words(optional("%s", e.step), optional("because of %s", e.because_step))
+  end,
+  level_completed = function(e)
+    return words(optional("level %s", e.level),
+      type(e.progress) == "number" and ("%.1f%%"):format(e.progress))
+  end,
+  run_finished = function(e) return words(optional("%s", e.status), error_text(e.error)) end,
+}
+
+local STYLES = { step_succeeded = "green", step_failed = "red", step_retried = "yellow",
+  run_finished = "bold", step_skipped = "dim" }
+
+--- An event as one line: time, kind, what there is to say.
+---@param event table
+---@param opts? { color?: boolean }
+---@return string line  without a newline
+function M.event_line(event, opts)
+  local paint = text.painter(opts and opts.color)
+  local kind = text.clean(event.event)
+  local describe = LINES[kind]
+  local time = text.pad(text.duration(tonumber(event.at_ms) or 0), 10, "right")
+  local line = ("%s  %s  %s"):format(time, paint(STYLES[kind] or "cyan", text.pad(kind, 15)),
+    describe and describe(event) or "")
+  return (line:gsub(" +$", ""))
+end
+
+return M

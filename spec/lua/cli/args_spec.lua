@@ -1,0 +1,122 @@
+local args = require "mpreg.cli.args"
+
+describe("cli.args", function()
+  local command = {
+    name = "demo", usage = "FUN [ARG…] [flags]", summary = "Demo.", examples = "  mpreg demo x",
+    arguments = { { "FUN", "What." }, { "ARG", "With what.", count = "*" } },
+    flags = {
+      { "--need", "RESOURCE", "Needs.", many = true },
+      { "--retries", "N", "Again.", type = args.integer(0, 10) },
+      { "--log-level", "LEVEL", "Level.", type = args.choice { "info", "debug" } },
+      { "--wait", false, "Wait." },
+      args.TIMEOUT, args.NODE, args.OUTPUT, args.HELP,
+    },
+  }
+
+  local function parse(...) return args.parse(command, { ... }) end
+
+  local function refused(pattern, ...)
+    local options, err = parse(...)
+    assert.is_nil(options)
+    assert.are.equal("INVALID_ARGUMENT", err.code)
+    assert.are.equal("USAGE", err.reason)
+    local text = err.message .. "\n" .. (err.hint or "")
+    assert.is_truthy(text:find(pattern, 1, true), ("'%s' in '%s'"):format(pattern, text))
+  end
+
+  it("takes flags anywhere", function()
+    local expected = { FUN = "f", ARG = { "1", "2" }, timeout = 5000, wait = true,
+      need = { "a", "b" } }
+    assert.are.same(expected, parse("f", "1", "2", "-t", "5s", "--wait", "--need", "a", "--need",
+      "b"))
+    assert.are.same(expected, parse("-t5s", "--wait", "f", "--need=a", "1", "--need", "b", "2"))
+    assert.are.same(expected, parse("--need", "a", "f", "1", "--timeout=5s", "2", "--wait",
+      "--need=b"))
+  end)
+
+  it("ends flags at --", function()
+    assert.are.same({ "-x", "--wait", "--", "--help" },
+      parse("f", "--", "-x", "--wait", "--", "--help").ARG)
+  end)
+
+  it("takes what looks like a number for an argument, and a lone - too", function()
+    assert.are.same({ "-1", "-.5e3", "-0", "-", "-12.25", "-1e-3" },
+      parse("f", "-1", "-.5e3", "-0", "-", "-12.25", "-1e-3").ARG)
+    refused("unknown flag '-1'", "f", "-1x")
+    refused("-1 is out of range", "f", "--retries", "-1")
+  end)
+
+  it("refuses a flag given twice, unless it is repeatable", function()
+    refused("'-t' must be used at most 1 time", "f", "-t", "1s", "-t", "2s")
+    refused("must be used at most 1 time", "f", "-t", "1s", "--timeout", "2s")
+    refused("must be used at most 1 time", "f", "--wait", "--wait")
+    assert.are.same({ "a:1", "b:2" }, parse("f", "-n", "a:1", "--node", "b:2").node)
+  end)
+
+  it("names the nearest flag", function()
+    refused("did you mean --timeout?", "f", "--timeot", "1s")
+    refused("did you mean --need?", "f", "--nede=x")
+    refused("unknown flag '-z'", "f", "-z")
+    refused("unknown flag '--" .. ("x"):rep(38), "f", "--" .. ("x"):rep(1e6))
+  end)
+
+  it("says what is missing or too much", function()
+    refused("missing argument 'FUN'")
+    refused("'-t' requires an argument", "f", "-t")
+    refused("'--wait' does not take arguments", "f", "--wait=1")
+    local options, err = args.parse({ name = "n", usage = "", summary = "", examples = "",
+      flags = { args.HELP } }, { "x" })
+    assert.is_nil(options)
+    assert.are.equal("too many arguments", err.message)
+  end)
+
+  it("checks values", function()
+    refused("--timeout: 'soon' is no duration", "f", "-t", "soon")
+    refused("--timeout: '0s' leaves no time at all", "f", "-t", "0s")
+    refused("--retries: 'x' is no whole number", "f", "--retries", "x")
+    refused("--retries: 11 is out of range: from 0 to 10", "f", "--retries", "11")
+    refused("--log-level: 'inof' is none of info, debug, did you mean 'info'?", "f", "--log-level",
+      "inof")
+    refused("--output: 'yaml' is none of json, text", "f", "-o", "yaml")
+    for _, node in ipairs { "localhost", "a:b", "a:70000", ":1", "a:", "a b:1", "http://a:1" } do
+      refused("is no HOST:PORT", "f", "-n", node)
+    end
+    assert.are.same({ "[::1]:7400", "host.example:1" },
+      parse("f", "-n", "[::1]:7400", "-n", "host.example:1").node)
+  end)
+
+  it("leaves out what was not given", function()
+    assert.are.same({ FUN = "f", ARG = {} }, parse("f"))
+  end)
+
+  it("gives help whatever else is wrong", function()
+    assert.are.same({ help = true }, parse("-h"))
+    assert.are.same({ help = true }, parse("--nonsense", "--help"))
+  end)
+
+  it("writes help that lines up", function()
+    assert.are.equal([[
+Usage: mpreg demo FUN [ARG…] [flags]
+
+Demo.
+
+Arguments:
+  FUN                       What.
+  ARG                       With what.
+
+Flags:
+      --need RESOURCE       Needs.
+      --retries N           Again.
+      --log-level LEVEL     Level.
+      --wait                Wait.
+  -t, --timeout 5s          Deadline of the whole request (units ms s m h).
+  -n, --node HOST:PORT      A node to ask; repeatable, tried in turn. Else $MPREG_NODE, else
+                            127.0.0.1:7400.
+  -o, --output json|text    One JSON document on stdout, or text for people.
+  -h, --help                Show this help.
+
+Example:
+  mpreg demo x
+]], args.help(command))
+  end)
+end)
