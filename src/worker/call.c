@@ -185,7 +185,8 @@ static void open_failure(struct mp_worker *w, lua_State *L, int co)
         lua_pushvalue(L, co);
     else
         lua_pushnil(L);
-    lua_call(L, 2, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, w->call->function->ref);
+    lua_call(L, 3, 1);
     mp_outbox_open(w, sizeof(struct mp_msg_completed), 0);
     struct mp_value_error error;
     enum mp_err err = mp_value_encode(L, -1, &w->outbox.payload, NULL, &error);

@@ -88,18 +88,45 @@ function M.frames(co, level, is_user, names, node)
       break
     end
     if info.what ~= "C" and is_user(info.func) then
-      frames[#frames + 1] = { node = node, file = short_source(info), line = info.currentline,
-        ["function"] = names[info.func] or info.name, _short = info.short_src }
+      frames[#frames + 1] = { node = node, file = short_source(info),
+        line = info.currentline > 0 and info.currentline or nil,
+        ["function"] = names[info.func] or info.name, _short = info.short_src, _func = info.func }
     end
     level = level + 1
   end
   return frames
 end
 
+--- Adds the function that was called, if it left its frame by a tail call (`return other(x)`): its
+--- line is then where it begins.
+---@param frames table[]
+---@param func function
+---@param names table<function, string>
+---@param node string?
+function M.add_entry(frames, func, names, node)
+  local last = frames[#frames]
+  if last and last._func == func then
+    return
+  end
+  local info = debug.getinfo(func, "S")
+  if info.what ~= "C" then
+    frames[#frames + 1] = { node = node, file = short_source(info), line = info.linedefined,
+      ["function"] = names[func], _short = info.short_src, _func = func }
+  end
+end
+
 --- Takes the "file:line: " that Lua puts in front of a message away, if the frames say the same.
+--- LuaJIT no longer knows the line of a dead coroutine's innermost Lua frame: then it is told here.
 local function strip_position(message, frames)
+  local first = frames[1]
+  if first and not first.line then
+    local line = message:sub(#first._short + 1):match("^:(%d+): ")
+    if line and message:sub(1, #first._short) == first._short then
+      first.line = tonumber(line)
+    end
+  end
   for _, frame in ipairs(frames) do
-    local prefix = ("%s:%d: "):format(frame._short, frame.line)
+    local prefix = ("%s:%d: "):format(frame._short, frame.line or 0)
     if message:sub(1, #prefix) == prefix then
       return message:sub(#prefix + 1)
     end
@@ -140,7 +167,7 @@ local function join_frames(e, frames)
     all[#all + 1] = type(frame) == "table" and frame or nil
   end
   for _, frame in ipairs(frames) do
-    frame._short = nil
+    frame._short, frame._func = nil, nil
     all[#all + 1] = #all < FRAMES_TOTAL_MAX and frame or nil
   end
   e.traceback = #all > 0 and all or nil

@@ -25,11 +25,13 @@ local function is_user(func)
   return module.is_environment(getfenv(func))
 end
 
---- The ERROR table for an error; `co` is the coroutine that died of it, or nil.
-local function describe(err, co)
+--- The ERROR table for an error; `co` is the coroutine that died of it, or nil; `func` what it ran.
+local function describe(err, co, func)
   local frames = {}
   if co then
-    frames = failure.frames(co, 0, is_user, module.names, (native.node()))
+    local node = native.node()
+    frames = failure.frames(co, 0, is_user, module.names, node)
+    failure.add_entry(frames, func, module.names, node)
   end
   return failure.from(err, frames, is_sendable)
 end
