@@ -11,6 +11,7 @@
 
 #include "src/base/assert.h"
 #include "src/binding/system.h"
+#include "src/client/bench.h"
 #include "src/client/client.h"
 #include "src/wire/error.h"
 
@@ -308,13 +309,14 @@ static struct mp_slice check_bytes(lua_State *L, int index)
 struct arrival {
     struct conn *c;
     struct mp_slice payload;
+    int reference; /* of the string made of it */
 };
 
 static int keep_payload(lua_State *L)
 {
-    const struct arrival *a = (const struct arrival *)lua_touserdata(L, 1);
+    struct arrival *a = (struct arrival *)lua_touserdata(L, 1);
     lua_pushlstring(L, (const char *)a->payload.data, a->payload.size);
-    a->c->payload = luaL_ref(L, LUA_REGISTRYINDEX);
+    a->reference = luaL_ref(L, LUA_REGISTRYINDEX);
     return 0;
 }
 
@@ -330,7 +332,7 @@ static int pass_event(lua_State *L)
 static void on_answer(void *context, uint64_t id, enum mp_client_answer answer,
                       struct mp_slice payload)
 {
-    struct arrival a = {.c = (struct conn *)context, .payload = payload};
+    struct arrival a = {.c = (struct conn *)context, .payload = payload, .reference = LUA_NOREF};
     struct conn *c = a.c;
     if (id != c->id || c->is_done)
         return; /* of a request that was given up on */
@@ -345,8 +347,10 @@ static void on_answer(void *context, uint64_t id, enum mp_client_answer answer,
         return;
     }
     c->answer = answer;
-    if (!c->has_failed)
+    if (!c->has_failed) {
         c->has_failed = lua_cpcall(c->L, keep_payload, &a) != 0;
+        c->payload = a.reference;
+    }
     done(c);
 }
 
@@ -534,6 +538,129 @@ static int conn_node(lua_State *L)
     return 1;
 }
 
+/* --- the load generator --- */
+
+static volatile sig_atomic_t bench_interrupts;
+
+static void count_interrupt(int number)
+{
+    (void)number;
+    bench_interrupts++;
+}
+
+static void set_number(lua_State *L, const char *key, double value)
+{
+    lua_pushnumber(L, value);
+    lua_setfield(L, -2, key);
+}
+
+static void set_latency(lua_State *L, const char *key, mp_duration d)
+{
+    set_number(L, key, (double)d / 1e3);
+}
+
+static void push_figures(lua_State *L, const struct mp_load_result *r)
+{
+    const struct mp_histogram *h = &r->latencies;
+    double seconds = (double)r->elapsed / 1e9;
+    lua_createtable(L, 0, 16);
+    set_number(L, "calls", (double)r->calls);
+    set_number(L, "errors", (double)r->errors);
+    set_number(L, "unsent", (double)r->unsent);
+    set_number(L, "seconds", seconds);
+    set_number(L, "calls_per_s", seconds > 0 ? (double)r->calls / seconds : 0);
+    set_latency(L, "p50_us", mp_histogram_at(h, 0.5));
+    set_latency(L, "p90_us", mp_histogram_at(h, 0.9));
+    set_latency(L, "p99_us", mp_histogram_at(h, 0.99));
+    set_latency(L, "p999_us", mp_histogram_at(h, 0.999));
+    set_latency(L, "max_us", h->max);
+    lua_pushboolean(L, r->is_interrupted);
+    lua_setfield(L, -2, "interrupted");
+    lua_createtable(L, 0, (int)r->kinds_count);
+    for (uint32_t i = 0; i < r->kinds_count; i++)
+        set_number(L, r->kinds[i].name, (double)r->kinds[i].count);
+    lua_setfield(L, -2, "errors_by");
+}
+
+/* A string of the table at 1, which keeps it; empty if there is none. */
+static struct mp_slice text_field(lua_State *L, const char *key)
+{
+    struct mp_slice text = {0};
+    lua_getfield(L, 1, key);
+    if (!lua_isnil(L, -1))
+        text = text_option(L, key);
+    lua_pop(L, 1);
+    return text;
+}
+
+static void read_bench(lua_State *L, struct mp_bench_config *config)
+{
+    lua_getfield(L, 1, "graph");
+    config->is_run = !lua_isnil(L, -1);
+    lua_pop(L, 1);
+    config->payload = text_field(L, config->is_run ? "graph" : "args");
+    lua_getfield(L, 1, "options");
+    if (config->is_run)
+        read_run_options(L, lua_gettop(L), &config->run);
+    else
+        read_call_options(L, lua_gettop(L), &config->call);
+    lua_pop(L, 1); /* the table at 1 keeps the options, and they their strings */
+    config->call.fun = text_field(L, "fun");
+    if (!config->is_run && (config->call.fun.size == 0 || config->payload.size == 0))
+        luaL_error(L, "fun and args, or graph, are needed");
+    config->outstanding = (uint32_t)whole_field(L, 1, "outstanding", MP_LOAD_OUTSTANDING_MAX);
+    config->connections = (uint32_t)whole_field(L, 1, "connections", MP_LOAD_CONNECTIONS_MAX);
+    config->outstanding = config->outstanding == 0 ? 1 : config->outstanding;
+    config->connections = config->connections == 0 ? 1 : config->connections;
+    double seconds = number_field(L, 1, "seconds", 1);
+    config->rate = number_field(L, 1, "rate", 0);
+    if (!(seconds > 0 && seconds <= 1e6) || !(config->rate >= 0 && config->rate <= 1e9))
+        luaL_error(L, "seconds or rate is out of range");
+    if (config->outstanding < config->connections)
+        luaL_error(L, "outstanding must be at least connections");
+    config->duration = (mp_duration)(seconds * 1e9);
+}
+
+static int native_bench(lua_State *L)
+{
+    const char *nodes[MP_CLIENT_NODES_MAX];
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    struct mp_bench_config config = {
+        .alloc = &heap, .nodes = nodes, .interrupts = &bench_interrupts};
+    config.nodes_count = read_nodes(L, nodes);
+    read_bench(L, &config);
+    struct mp_load_result *result =
+        (struct mp_load_result *)lua_newuserdata(L, sizeof(struct mp_load_result));
+    ignore_sigpipe();
+    struct sigaction before;
+    const struct sigaction counting = {.sa_handler = count_interrupt}; /* no SA_RESTART */
+    struct mp_buf error;
+    mp_buf_init(&error, &heap, 0);
+    bench_interrupts = 0;
+    sigaction(SIGINT, &counting, &before);
+    enum mp_err err = mp_bench_run(&config, result, &error);
+    sigaction(SIGINT, &before, NULL);
+    if (err == MP_OK) {
+        mp_buf_fini(&error);
+        push_figures(L, result);
+        return 1;
+    }
+    if (err != MP_ECLOSED) {
+        mp_buf_fini(&error);
+        return luaL_error(L, "%s", mp_err_text(err));
+    }
+    lua_pushnil(L);
+    struct arrival a = {.payload = mp_buf_slice(&error), .reference = LUA_NOREF};
+    int status = lua_cpcall(L, keep_payload, &a);
+    mp_buf_fini(&error);
+    if (status != 0)
+        return lua_error(L);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, a.reference);
+    luaL_unref(L, LUA_REGISTRYINDEX, a.reference);
+    return 2;
+}
+
 int mp_client_open(lua_State *L)
 {
     static const luaL_Reg methods[] = {
@@ -548,6 +675,8 @@ int mp_client_open(lua_State *L)
     lua_newtable(L);
     lua_pushcfunction(L, native_connect);
     lua_setfield(L, -2, "connect");
+    lua_pushcfunction(L, native_bench);
+    lua_setfield(L, -2, "bench");
     mp_system_register(L);
     return 1;
 }

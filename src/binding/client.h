@@ -14,11 +14,13 @@
  * returns nil, an ERROR with code CANCELLED and reason INTERRUPTED, and third the run object if one
  * came. An error raised by the event function cancels the run and is raised again.
  *
- *   figures, ERROR = native.bench{nodes, fun, args, options, graph, outstanding, connections,
+ *   figures, error = native.bench{nodes, fun, args, options, graph, outstanding, connections,
  *                                 seconds, rate}
- *     figures = {calls, errors, errors_by = {["CODE/REASON"] = n}, seconds, calls_per_s, p50_us,
- *                p90_us, p99_us, p999_us, max_us, interrupted}
- *     With `graph` (a RUN payload) it measures runs, else calls of `fun` with `args`.
+ *     figures = {calls, errors, errors_by = {["CODE/REASON"] = n}, unsent, seconds, calls_per_s,
+ *                p50_us, p90_us, p99_us, p999_us, max_us, interrupted}
+ *     With `graph` (a RUN payload) it measures runs, else calls of `fun` with `args`; `options` are
+ *     those of conn:run or conn:call. `calls` are those with a result; src/client/bench.h says what
+ *     is measured. An error (MessagePack) means that nothing was measured.
  *
  *   native.isatty(fd)        → boolean
  *   native.terminal_width()  → columns of stdout's or stderr's terminal, or nil if neither is one

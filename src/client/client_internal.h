@@ -5,6 +5,8 @@
 #include "src/base/heap.h"
 #include "src/client/client.h"
 
+#define MP_CLIENT_PORT_BYTES 5
+
 enum mp_client_state {
     MP_CLIENT_CONNECTING, /* no node yet */
     MP_CLIENT_OPEN,
@@ -80,7 +82,10 @@ struct mp_client {
     struct mp_heap deadlines;
 };
 
-/* connect.c: takes the next address or node until an attempt is under way or none is left. */
+/* connect.c: HOST:PORT, [IPv6]:PORT; `host` has room for MP_CLIENT_NODE_BYTES and a NUL, `port` for
+ * MP_CLIENT_PORT_BYTES and a NUL. False if it is neither, or the port is not 1 to 65535. */
+bool mp_client_split_node(const char *node, char *host, char *port);
+/* Takes the next address or node until an attempt is under way or none is left. */
 void mp_client_seek(struct mp_client *c);
 /* Gives the current address up, saying why, and goes on. */
 void mp_client_attempt_failed(struct mp_client *c, const char *why);

@@ -13,7 +13,6 @@
 
 static void note(struct mp_client *c, const char *why);
 static bool next_node(struct mp_client *c);
-static bool split(const char *node, char *host, size_t host_bytes, char *port, size_t port_bytes);
 static bool read_address(struct mp_client *c, const char *host, const char *port);
 static const char *look_up(struct mp_client *c, const char *host, const char *port);
 static void on_lookup(uv_getaddrinfo_t *request, int status, struct addrinfo *found);
@@ -38,9 +37,9 @@ void mp_client_seek(struct mp_client *c)
             return;
         }
         char host[MP_CLIENT_NODE_BYTES + 1];
-        char port[8];
+        char port[MP_CLIENT_PORT_BYTES + 1];
         arm(c);
-        if (!split(c->nodes[c->node], host, sizeof(host), port, sizeof(port)))
+        if (!mp_client_split_node(c->nodes[c->node], host, port))
             why = "not of the form HOST:PORT";
         else if (!read_address(c, host, port)) {
             why = look_up(c, host, port);
@@ -72,6 +71,41 @@ void mp_client_attempt_timed_out(struct mp_client *c)
     mp_client_seek(c);
 }
 
+bool mp_client_split_node(const char *node, char *host, char *port)
+{
+    const char *host_end;
+    const char *colon;
+    if (node[0] == '[') {
+        node++;
+        host_end = strchr(node, ']');
+        colon = host_end ? host_end + 1 : NULL;
+        if (!colon || *colon != ':')
+            return false;
+    } else {
+        colon = strrchr(node, ':');
+        if (!colon || strchr(node, ':') != colon)
+            return false;
+        host_end = colon;
+    }
+    size_t host_size = (size_t)(host_end - node);
+    size_t port_size = strlen(colon + 1);
+    if (host_size == 0 || host_size > MP_CLIENT_NODE_BYTES || port_size == 0 ||
+        port_size > MP_CLIENT_PORT_BYTES)
+        return false;
+    unsigned number = 0;
+    for (const char *p = colon + 1; *p; p++) {
+        if (*p < '0' || *p > '9')
+            return false;
+        number = number * 10 + (unsigned)(*p - '0');
+    }
+    if (number == 0 || number > 65535)
+        return false;
+    memcpy(host, node, host_size);
+    host[host_size] = '\0';
+    memcpy(port, colon + 1, port_size + 1);
+    return true;
+}
+
 /* Memory for what was tried may run out; the error then tells less. */
 static void note(struct mp_client *c, const char *why)
 {
@@ -95,40 +129,6 @@ static bool next_node(struct mp_client *c)
     if (c->has_begun)
         c->node++;
     c->has_begun = true;
-    return true;
-}
-
-static bool split(const char *node, char *host, size_t host_bytes, char *port, size_t port_bytes)
-{
-    const char *host_end;
-    const char *colon;
-    if (node[0] == '[') {
-        node++;
-        host_end = strchr(node, ']');
-        colon = host_end ? host_end + 1 : NULL;
-        if (!colon || *colon != ':')
-            return false;
-    } else {
-        colon = strrchr(node, ':');
-        if (!colon || strchr(node, ':') != colon)
-            return false;
-        host_end = colon;
-    }
-    size_t host_size = (size_t)(host_end - node);
-    size_t port_size = strlen(colon + 1);
-    if (host_size == 0 || host_size >= host_bytes || port_size == 0 || port_size >= port_bytes)
-        return false;
-    unsigned number = 0;
-    for (const char *p = colon + 1; *p; p++) {
-        if (*p < '0' || *p > '9')
-            return false;
-        number = number * 10 + (unsigned)(*p - '0');
-    }
-    if (number == 0 || number > 65535)
-        return false;
-    memcpy(host, node, host_size);
-    host[host_size] = '\0';
-    memcpy(port, colon + 1, port_size + 1);
     return true;
 }
 
