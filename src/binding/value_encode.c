@@ -253,8 +253,8 @@ static enum mp_err fail_at_hole(struct encoder *e, const struct frame *f)
 }
 
 /* Looks at all keys of the innermost table, after one of them was not the expected one. A list in
- * an odd order is begun anew by index; anything else fails at the key that is wrong. The stack
- * above the table is cleared. */
+ * an odd order is begun anew by index, a map that was thought to be an empty list as a map;
+ * anything else fails at the key that is wrong. */
 static enum mp_err classify(struct encoder *e)
 {
     lua_State *L = e->L;
@@ -289,8 +289,13 @@ static enum mp_err classify(struct encoder *e)
     if (count != greatest)
         return fail_at_hole(e, f);
     e->out->size = f->header;
-    f->kind = FRAME_INDEXED;
     f->count = 0;
+    if (!has_integers) {
+        f->kind = FRAME_MAP;
+        lua_pushnil(L);
+        return mp_mp_put_map(e->out, 0);
+    }
+    f->kind = FRAME_INDEXED;
     f->total = (uint32_t)count;
     return mp_mp_put_array(e->out, f->total);
 }
