@@ -13,7 +13,8 @@
 ---       flags = { { "-t --timeout", "5s", "help", type = args.duration }, … } }
 ---
 --- A flag with a placeholder (its second element) takes a value; one with false does not. `many`
---- gives a list. Results stand under the last long name, with `_` for `-`.
+--- (how often at most, or true) gives a list. Results stand under the last long name, with `_` for
+--- `-`.
 
 local suggest = require "mpreg.suggest"
 local units = require "mpreg.units"
@@ -73,6 +74,24 @@ function M.address(text)
   return text
 end
 
+--- The name of a node, a cluster or a resource.
+function M.name(text)
+  if not text:find("^[%w_][%w_-]*$") or #text > 64 then
+    return nil, ("'%s' is no name: use up to 64 letters, digits, _ and -"):format(text)
+  end
+  return text
+end
+
+--- The name of a function: module.function, the module dotted too if it likes.
+function M.function_name(text)
+  local is_name = #text <= 512 and text:find(".", 1, true) ~= nil
+  for part in (text .. "."):gmatch("(.-)%.") do is_name = is_name and M.name(part) ~= nil end
+  if not is_name then
+    return nil, ("'%s' is no function's name, such as module.function"):format(text:sub(1, 80))
+  end
+  return text
+end
+
 -- ------------------------------------------------------------------------------------------------
 -- Flags that many commands have
 -- ------------------------------------------------------------------------------------------------
@@ -83,8 +102,10 @@ M.OUTPUT = { "-o --output", "json|text", "One JSON document on stdout, or text f
 M.TIMEOUT = { "-t --timeout", "5s", "Deadline of the whole request (units ms s m h).",
   type = M.timeout }
 M.NODE = { "-n --node", "HOST:PORT",
-  "A node to ask; repeatable, tried in turn. Else $MPREG_NODE, else 127.0.0.1:7400.", many = true,
+  "A node to ask; repeatable, tried in turn. Else $MPREG_NODE, else 127.0.0.1:7400.", many = 64,
   type = M.address }
+M.NEED = { "--need", "RESOURCE", "A resource that the node must have; repeatable.", many = 32,
+  type = M.name }
 
 -- ------------------------------------------------------------------------------------------------
 -- Parsing
@@ -141,6 +162,12 @@ local function unmark(value)
 end
 
 local function apply_types(command, result)
+  for _, argument in ipairs(command.arguments or {}) do
+    if argument.type then
+      local _, problem = argument.type(result[argument[1]])
+      if problem then return nil, M.fault(problem) end
+    end
+  end
   for _, flag in ipairs(command.flags) do
     local key = key_of(flag[1])
     local value = result[key]
@@ -150,6 +177,9 @@ local function apply_types(command, result)
     if flag.type and value ~= nil then
       local name = "--" .. long_name(flag[1])
       local is_list = type(value) == "table"
+      if is_list and type(flag.many) == "number" and #value > flag.many then
+        return nil, M.fault(("%s can be given %d times"):format(name, flag.many))
+      end
       for i = 1, is_list and #value or 1 do
         local converted, problem = flag.type(is_list and value[i] or value)
         if converted == nil then return nil, M.fault(name .. ": " .. problem) end

@@ -29,9 +29,9 @@ M.command = {
     { "--connections", "N", "Connections that share them (1).", type = args.integer(1, 10000) },
     { "--rate", "R", "Requests a second to start, whether or not earlier ones have ended.",
       type = args.integer(1, 1000000000) },
-    { "--need", "RESOURCE", "A resource that the node must have; repeatable.", many = true },
+    args.NEED,
     { "--version", "CONSTRAINT", "Of the module." },
-    { "--on", "NODE", "The node that shall run the calls." },
+    { "--on", "NODE", "The node that shall run the calls.", type = args.name },
     { "--input", "JSON|@FILE|-", "The runs' input." },
     { "-t --timeout", "5s", "Deadline of each call (30s).", type = args.timeout },
     args.NODE, args.OUTPUT, args.HELP,
@@ -57,6 +57,8 @@ end
 
 local function request(options)
   if options.WHAT == "call" then
+    local _, problem = args.function_name(options.TARGET)
+    if problem then return nil, args.fault(problem) end
     local bytes, err = require "mpreg.cli.call".encode_args(options.ARG)
     if not bytes then return nil, err end
     return { fun = options.TARGET, args = bytes }

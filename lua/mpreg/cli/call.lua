@@ -15,14 +15,14 @@ M.command = {
   examples = "  mpreg call mpreg.echo '{\"x\": 1}'\n"
     .. "  mpreg call quakes.load week.json --need catalogue -t 5s -o json",
   arguments = {
-    { "FUN", "The function: module.function." },
+    { "FUN", "The function: module.function.", type = args.function_name },
     { "ARG", "Its arguments.", count = "*" },
   },
   flags = {
-    { "--need", "RESOURCE", "A resource that the node must have; repeatable.", many = true },
+    args.NEED,
     { "--version", "CONSTRAINT", "Of the module: =1.2.3 >=1.0 <2 ^1.2 ~1.2.3, joined by commas." },
-    { "--cluster", "ID", "The cluster that shall run it." },
-    { "--on", "NODE", "The node that shall run it." },
+    { "--cluster", "ID", "The cluster that shall run it.", type = args.name },
+    { "--on", "NODE", "The node that shall run it.", type = args.name },
     { "--retries", "N", "How often to try again.", type = args.integer(0, 1000) },
     { "--wait", false, "Queue for a node that can serve it instead of failing at once." },
     args.TIMEOUT, args.NODE, args.OUTPUT, args.HELP,

@@ -68,7 +68,7 @@ function Output:fail(err)
   if self.json then
     local codec = require "mpreg.codec"
     local bytes = codec.encode { error = err }
-    local text = bytes and codec.msgpack_to_json(bytes)
+    local text = bytes and codec.msgpack_to_json(bytes, { sort_keys = true })
     self:write((text or '{"error":{"code":"INTERNAL","reason":"UNENCODABLE"}}') .. "\n")
   else
     -- What was printed before stands before it, on a terminal too.

@@ -26,8 +26,8 @@ local function copy(t)
   return out
 end
 
---- The environment in which the file at `path` runs.
-local function environment(path)
+--- The environment in which a pipeline's file runs.
+local function environment()
   local env = {}
   for _, name in ipairs(SAFE) do env[name] = _G[name] end
   for _, name in ipairs(LIBRARIES) do env[name] = copy(_G[name]) end
@@ -40,8 +40,8 @@ local function environment(path)
   end
   function env.require(name)
     if name == "mpreg" then return require "mpreg" end
-    error(("%s: a pipeline can require mpreg alone, not '%s'; the work is done by functions of "
-      .. "modules"):format(path, tostring(name)), 2)
+    error(("a pipeline can require mpreg alone, not '%s'; the work is done by functions of modules")
+      :format(tostring(name)), 2)
   end
   env._G = env
   return env
@@ -55,7 +55,7 @@ function M.load_file(path)
   local text, err = json.read_file(path)
   if not text then return nil, err end
   text = text:gsub("^#[^\n]*", "")
-  local chunk, problem = load(text, "@" .. path, "t", environment(path))
+  local chunk, problem = load(text, "@" .. path, "t", environment())
   if not chunk then return nil, fault("BAD_PIPELINE", problem) end
   local ok, result = xpcall(chunk, function(message)
     if type(message) == "table" and message.message then message = message.message end
@@ -73,10 +73,12 @@ end
 --- Puts the input into an encoded graph (or a map with `pipeline`).
 local function with_input(bytes, input)
   if not input then return bytes end
-  local map = codec.decode(bytes)
-  if type(map) ~= "table" or codec.is_array(map) then
+  local first = bytes:byte()
+  -- The first bytes of maps.
+  if not (first >= 0x80 and first <= 0x8f or first == 0xde or first == 0xdf) then
     return nil, fault("BAD_GRAPH", "a graph must be an object with \"steps\"")
   end
+  local map = codec.decode(bytes)
   local value = codec.decode(input)
   if value == nil then value = codec.null end
   map.input = value
