@@ -219,6 +219,13 @@ same_version(const struct mp_catalog *c, struct mp_slice name, const struct mp_v
     return NULL;
 }
 
+/* A module without _VERSION ranks lowest. */
+static struct mp_slice version_of(struct mp_slice metadata)
+{
+    struct mp_slice text = text_of(metadata, "version");
+    return text.size != 0 ? text : mp_slice_str("0.0.0");
+}
+
 /* A pipeline is known by the name that it gives itself, not by its file's. */
 static struct mp_slice name_of(const struct mp_catalog_event *ev)
 {
@@ -231,7 +238,7 @@ static struct mp_slice name_of(const struct mp_catalog_event *ev)
 static const char *check_new(struct mp_catalog *c, const struct mp_catalog_event *ev,
                              struct mp_version *version)
 {
-    struct mp_slice text = text_of(ev->add.metadata, "version");
+    struct mp_slice text = version_of(ev->add.metadata);
     struct mp_text why;
     mp_text_init(&why, c->why, sizeof(c->why));
     if (!mp_slice_is_dotted_name(name_of(ev))) {
@@ -275,7 +282,7 @@ static enum mp_err copy_module(struct mp_catalog *c, const struct mp_catalog_eve
         .name = mp_slice_of(block + metadata.size, name.size),
         .hash = mp_slice_of(block + metadata.size + name.size, ev->add.hash.size),
     };
-    m->version_text = text_of(m->metadata, "version");
+    m->version_text = version_of(m->metadata);
     m->is_pipeline = mp_slice_is(text_of(m->metadata, "kind"), "pipeline");
     return mp_version_read(m->version_text, &m->version);
 }

@@ -446,3 +446,11 @@ const struct mp_pool *mp_node_pool(const struct mp_node *n)
 {
     return &n->pool;
 }
+
+struct mp_slice mp_node_function_of(const struct mp_node *n, uint64_t call)
+{
+    const struct mp_rpc_call *c = mp_rpc_get(&n->rpc, call);
+    if (!c || c->target.function == MP_RPC_NONE)
+        return (struct mp_slice){0};
+    return n->catalog.functions[c->target.function].name;
+}

@@ -1,0 +1,483 @@
+/* The loop of a node.
+ *
+ * One turn: read every ready socket once, take what workers answered, fire what is due, publish to
+ * the rings, write to the sockets. Then, if there is nothing: spin for a moment while calls are
+ * outstanding, else sleep until a socket, a worker or a deadline.
+ *
+ * Spinning yields the processor in every turn, so it costs nothing when somebody else wants it. Its
+ * length adapts: full after a hit, a quarter after a miss, nothing after a few; and because a
+ * length of nothing could never find out that times have changed, every 16th sleep (or four short
+ * ones in a row) tries again. A yield that took long says that the core is wanted: then the host
+ * sleeps. */
+#include "src/host/host.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "src/base/assert.h"
+#include "src/host/host_internal.h"
+
+#define SPIN_MAX        MP_US(50)
+#define SPIN_POLL_EVERY MP_US(5)
+#define YIELD_LONG      MP_US(3)
+#define PROBE_SLEEPS    16
+#define PROBE_SHORT     4
+#define HOUSEKEEPING_MS 500
+#define LOAD_CHECK_MS   100
+#define BACKED_UP_MS    1
+#define ARENA_BYTES_MIN (512ull << 20)
+
+mp_time mp_host_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (mp_time)now.tv_sec * 1000000000u + (mp_time)now.tv_nsec;
+}
+
+void mp_host_release(struct mp_host *h, uint64_t handle)
+{
+    if (handle & MP_HANDLE_WORKER) {
+        mp_workers_release(h, handle);
+        return;
+    }
+    bool is_given = mp_arena_give(h->arena, handle & (MP_HANDLE_HOST - 1));
+    mp_assert(is_given);
+}
+
+/* --- effects --- */
+
+static void log_effect(const struct mp_node_effect *e)
+{
+    mp_log(e->level, "%.*s", (int)e->payload.bytes.size, (const char *)e->payload.bytes.data);
+}
+
+/* What an event sets off that must not happen while its effects are being carried out (a REVOKE is
+ * answered by an event, and the list of effects lives until the next step) waits in this queue. */
+static void carry_out(struct mp_host *h, const struct mp_node_effect *e)
+{
+    switch (e->kind) {
+    case MP_NODE_REPLY:
+        mp_net_reply(h, e->client, e->id, e->frame, e->payload.bytes, e->payload.handle);
+        break;
+    case MP_NODE_SEND:
+        mp_workers_send(h, e);
+        break;
+    case MP_NODE_REVOKE:
+        mp_workers_revoke(h, e->worker, e->id);
+        break;
+    case MP_NODE_CANCEL_CALL:
+        mp_workers_cancel(h, e);
+        break;
+    case MP_NODE_RESULT:
+        mp_workers_result(h, e);
+        break;
+    case MP_NODE_PROBE:
+        mp_workers_probe(h, e->worker);
+        break;
+    case MP_NODE_WORKER_START:
+        mp_workers_start(h, e->worker);
+        break;
+    case MP_NODE_WORKER_STOP:
+        mp_workers_stop(h, e->worker);
+        break;
+    case MP_NODE_WORKER_KILL:
+        mp_workers_kill(h, e->worker);
+        break;
+    case MP_NODE_RELEASE:
+        mp_host_release(h, e->payload.handle);
+        break;
+    case MP_NODE_LOG:
+        log_effect(e);
+        break;
+    case MP_NODE_DRAINED:
+        h->is_over = true;
+        break;
+    }
+}
+
+static void step_now(struct mp_host *h, const struct mp_node_event *ev)
+{
+    struct mp_node_effects out;
+    enum mp_err err = mp_node_step(h->node, h->now, ev, &out);
+    if (err != MP_OK)
+        mp_log(3, "out of memory while handling an event");
+    for (uint32_t i = 0; i < out.count; i++)
+        carry_out(h, &out.items[i]);
+}
+
+/* Events that come up while effects are carried out: small ones, without borrowed bytes. */
+void mp_host_step(struct mp_host *h, const struct mp_node_event *ev)
+{
+    if (h->is_stepping) {
+        if (h->event_count == h->event_capacity) {
+            uint32_t capacity = h->event_capacity == 0 ? 64 : h->event_capacity * 2;
+            struct mp_node_event *grown = mp_xalloc(capacity * sizeof(*grown));
+            if (h->event_count != 0)
+                memcpy(grown, h->events, h->event_count * sizeof(*grown));
+            free(h->events);
+            h->events = grown;
+            h->event_capacity = capacity;
+        }
+        h->events[h->event_count++] = *ev;
+        return;
+    }
+    h->is_stepping = true;
+    step_now(h, ev);
+    for (uint32_t i = 0; i < h->event_count; i++) {
+        const struct mp_node_event next = h->events[i];
+        step_now(h, &next);
+    }
+    h->event_count = 0;
+    h->is_stepping = false;
+}
+
+/* --- time --- */
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct mp_host *h = (struct mp_host *)timer->data;
+    h->timer_at = MP_NEVER;
+}
+
+/* The next moment at which there is something to do without anybody asking. */
+static mp_time next_deadline(struct mp_host *h)
+{
+    mp_time at = mp_node_deadline(h->node);
+    if (h->is_draining && h->drain_at < at)
+        at = h->drain_at;
+    if (mp_workers_are_loading(h) && h->now + MP_MS(LOAD_CHECK_MS) < at)
+        at = h->now + MP_MS(LOAD_CHECK_MS);
+    if (mp_workers_are_backed_up(h) && h->now + MP_MS(BACKED_UP_MS) < at)
+        at = h->now + MP_MS(BACKED_UP_MS);
+    if (h->conn_undecided != 0 && h->now + MP_MS(HOUSEKEEPING_MS) < at)
+        at = h->now + MP_MS(HOUSEKEEPING_MS);
+    return at;
+}
+
+/* The timer may fire early (a deadline that has gone away since): that costs one empty turn, which
+ * is cheaper than moving it with every call. */
+static void arm_timer(struct mp_host *h)
+{
+    mp_time at = next_deadline(h);
+    if (at == MP_NEVER || at >= h->timer_at)
+        return;
+    uint64_t ms = at <= h->now ? 0 : (at - h->now + MP_MS(1) - 1) / MP_MS(1);
+    h->timer_at = at;
+    uv_update_time(&h->loop);
+    uv_timer_start(&h->timer, on_timer, ms, 0);
+}
+
+static void fire_due(struct mp_host *h)
+{
+    if (mp_node_deadline(h->node) <= h->now) {
+        const struct mp_node_event due = {.kind = MP_NODE_TIMER};
+        mp_host_step(h, &due);
+    }
+    if (mp_workers_are_loading(h))
+        mp_workers_check_loads(h);
+    if (h->conn_undecided != 0)
+        mp_net_housekeeping(h);
+    if (h->conn_starved != 0)
+        mp_net_feed_starved(h);
+    if (h->is_draining && h->now >= h->drain_at && !h->is_over) {
+        mp_log(2, "what still runs is given up: --drain is over");
+        h->is_over = true;
+    }
+}
+
+/* --- turns --- */
+
+static void flush(struct mp_host *h)
+{
+    mp_workers_flush(h);
+    if (h->dirty)
+        mp_net_flush(h);
+}
+
+static void turn(struct mp_host *h)
+{
+    h->now = mp_host_clock();
+    mp_workers_drain(h);
+    fire_due(h);
+    flush(h);
+}
+
+/* Whether something came while spinning. */
+static bool spin(struct mp_host *h)
+{
+    mp_time start = mp_host_clock();
+    mp_time polled = start;
+    mp_time now = start;
+    while (now - start < h->spin) {
+        if (mp_workers_have_messages(h))
+            return true;
+        if (now - polled >= SPIN_POLL_EVERY) {
+            h->had_input = false;
+            h->now = now;
+            uv_run(&h->loop, UV_RUN_NOWAIT);
+            if (h->had_input)
+                return true;
+            polled = mp_host_clock();
+            now = polled;
+        }
+        sched_yield();
+        mp_time after = mp_host_clock();
+        if (after - now > YIELD_LONG)
+            return false;
+        now = after;
+    }
+    h->spin = h->spin < SPIN_MAX / 8 ? 0 : h->spin / 4;
+    return false;
+}
+
+static void sleep_until_woken(struct mp_host *h)
+{
+    if (!mp_workers_prepare_sleep(h)) {
+        mp_workers_wake(h);
+        return;
+    }
+    arm_timer(h);
+    mp_time start = mp_host_clock();
+    uv_run(&h->loop, UV_RUN_ONCE);
+    mp_workers_wake(h);
+    if (h->spin != 0)
+        return;
+    h->sleeps_since_hit++;
+    h->short_sleeps = mp_host_clock() - start < SPIN_MAX ? h->short_sleeps + 1 : 0;
+    if (h->sleeps_since_hit >= PROBE_SLEEPS || h->short_sleeps >= PROBE_SHORT) {
+        h->sleeps_since_hit = 0;
+        h->short_sleeps = 0;
+        h->spin = SPIN_MAX;
+    }
+}
+
+static void tell_ready(struct mp_host *h)
+{
+    if (h->is_ready_told || h->is_draining || !mp_workers_all_ready(h))
+        return;
+    h->is_ready_told = true;
+    mp_net_accept(h);
+    printf("{\"event\":\"ready\",\"node\":\"%s\",\"cluster\":\"%s\",\"addr\":\"%s\",\"pid\":%d}\n",
+           h->cfg->name, h->cfg->cluster, h->addr, (int)getpid());
+    fflush(stdout);
+    mp_log(1, "ready on %s with %u workers%s", h->addr, h->cfg->workers,
+           h->cfg->is_insecure ? " (insecure)" : "");
+}
+
+static void run(struct mp_host *h)
+{
+    while (!h->is_over) {
+        h->had_input = false;
+        h->now = mp_host_clock();
+        uv_run(&h->loop, UV_RUN_NOWAIT);
+        turn(h);
+        if (!h->is_ready_told)
+            tell_ready(h);
+        if (h->is_over || h->had_input || mp_workers_have_messages(h))
+            continue;
+        if (h->spin != 0 && mp_node_outstanding(h->node) != 0 && spin(h)) {
+            h->spin = SPIN_MAX;
+            continue;
+        }
+        sleep_until_woken(h);
+    }
+}
+
+/* --- stopping --- */
+
+void mp_host_stop(struct mp_host *h)
+{
+    if (h->is_draining) {
+        h->is_over = true;
+        return;
+    }
+    h->is_draining = true;
+    h->drain_at = mp_host_clock() + MP_MS(h->cfg->drain_ms);
+    mp_log(1, "stopping: no new work is taken, what runs may finish within %llu ms",
+           (unsigned long long)h->cfg->drain_ms);
+    const struct mp_node_event drain = {.kind = MP_NODE_DRAIN};
+    mp_net_goaway(h);
+    mp_host_step(h, &drain);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct mp_host *h = (struct mp_host *)handle->data;
+    (void)number;
+    h->had_input = true;
+    mp_host_stop(h);
+}
+
+static void on_wake(uv_poll_t *poll, int status, int events)
+{
+    struct mp_host *h = (struct mp_host *)poll->data;
+    uint64_t count;
+    (void)status;
+    (void)events;
+    h->had_input = true;
+    ssize_t size = read(h->wake_fd, &count, sizeof(count));
+    (void)size; /* nothing to read: somebody else's wake-up was meant */
+}
+
+static void close_handle(uv_handle_t *handle, void *context)
+{
+    (void)context;
+    if (!uv_is_closing(handle) && handle->type != UV_PROCESS)
+        uv_close(handle, NULL);
+}
+
+/* Nothing of a node outlives its host: every worker is gone before this returns. */
+static void shut_down(struct mp_host *h)
+{
+    flush(h);
+    mp_net_close_all(h);
+    mp_workers_kill_all(h);
+    while (h->workers_alive != 0) {
+        uv_run(&h->loop, UV_RUN_ONCE);
+        h->now = mp_host_clock();
+        mp_workers_kill_all(h);
+    }
+    uv_walk(&h->loop, close_handle, NULL);
+    uv_run(&h->loop, UV_RUN_DEFAULT);
+    int err = uv_loop_close(&h->loop);
+    if (err != 0)
+        mp_log(0, "the loop was left with open handles: %s", uv_strerror(err));
+}
+
+/* --- starting --- */
+
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static bool open_loop(struct mp_host *h)
+{
+    static const int numbers[2] = {SIGTERM, SIGINT};
+    if (uv_loop_init(&h->loop) != 0 || uv_timer_init(&h->loop, &h->timer) != 0)
+        return false;
+    h->timer.data = h;
+    h->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (h->wake_fd < 0 || uv_poll_init(&h->loop, &h->wake, h->wake_fd) != 0)
+        return false;
+    h->wake.data = h;
+    uv_poll_start(&h->wake, UV_READABLE, on_wake);
+    for (int i = 0; i < 2; i++) {
+        uv_signal_init(&h->loop, &h->signals[i]);
+        h->signals[i].data = h;
+        uv_signal_start(&h->signals[i], on_signal, numbers[i]);
+    }
+    signal(SIGPIPE, SIG_IGN);
+    return true;
+}
+
+static bool new_node(struct mp_host *h)
+{
+    const struct mp_host_config *cfg = h->cfg;
+    struct mp_slice *names = mp_xalloc((cfg->resource_count + 1) * sizeof(*names));
+    for (uint32_t i = 0; i < cfg->resource_count; i++)
+        names[i] = cfg->resources[i].name;
+    const struct mp_node_config node = {
+        .name = mp_slice_str(cfg->name),
+        .cluster = mp_slice_str(cfg->cluster),
+        .addr = mp_slice_str(h->addr),
+        .resources = names,
+        .resource_count = cfg->resource_count,
+        .is_insecure = cfg->is_insecure,
+        .workers = cfg->workers,
+        .call_timeout = MP_MS(cfg->call_timeout_ms),
+        .run_timeout = MP_MS(cfg->run_timeout_ms),
+        .value_bytes_max = cfg->value_max,
+        .calls_begun_max = cfg->calls_begun_max,
+        .calls_queued_max = cfg->calls_queued_max,
+        .call_depth_max = cfg->call_depth_max,
+        .graph_steps_max = cfg->graph_steps_max,
+    };
+    uint64_t seed = mp_host_clock() ^ (uint64_t)getpid() << 40;
+    enum mp_err err = mp_node_new(&h->node, &node, mp_host_alloc(), seed);
+    free(names);
+    return err == MP_OK;
+}
+
+static bool load_modules(struct mp_host *h)
+{
+    bool is_there = mp_modules_add(&h->modules, h->cfg->modules_dir);
+    for (uint32_t i = 0; i < h->cfg->load_count; i++)
+        is_there = mp_modules_add(&h->modules, h->cfg->load[i]) && is_there;
+    return is_there;
+}
+
+static bool open_arena(struct mp_host *h)
+{
+    uint64_t bytes = 6 * (h->cfg->value_max + MP_FRAME_SLACK_BYTES);
+    if (bytes < ARENA_BYTES_MIN)
+        bytes = ARENA_BYTES_MIN;
+    return mp_arena_create(&h->arena, bytes, &h->arena_fd) == MP_OK;
+}
+
+static void free_host(struct mp_host *h)
+{
+    mp_node_free(h->node);
+    mp_modules_fini(&h->modules);
+    mp_arena_free(h->arena);
+    while (h->spare_parts) {
+        struct mp_out_part *p = h->spare_parts;
+        h->spare_parts = p->next;
+        free(p);
+    }
+    if (h->listen_fd >= 0)
+        close(h->listen_fd);
+    if (h->wake_fd >= 0)
+        close(h->wake_fd);
+    free(h->arenas);
+    free(h->lent);
+    free(h->sent);
+    free(h->conns);
+    free(h->conn_generations);
+    free(h->events);
+    free(h->read_buffer);
+    free(h);
+}
+
+int mp_host_run(const struct mp_host_config *cfg)
+{
+    struct mp_host *h = mp_xalloc(sizeof(*h));
+    h->cfg = cfg;
+    h->listen_fd = -1;
+    h->wake_fd = -1;
+    h->describer = UINT64_MAX;
+    h->timer_at = MP_NEVER;
+    h->spin = SPIN_MAX;
+    mp_log_init(cfg->log_level, cfg->is_log_json, cfg->name);
+    raise_file_limit();
+    if (!open_loop(h) || !mp_net_listen(h) || !load_modules(h) || !open_arena(h) || !new_node(h)) {
+        mp_log(3, "the node could not start");
+        if (h->read_buffer || h->wake_fd >= 0) {
+            uv_walk(&h->loop, close_handle, NULL);
+            uv_run(&h->loop, UV_RUN_DEFAULT);
+            uv_loop_close(&h->loop);
+        }
+        free_host(h);
+        return 1;
+    }
+    h->now = mp_host_clock();
+    const struct mp_node_event start = {.kind = MP_NODE_START,
+                                        .start = {.addr = mp_slice_str(h->addr)}};
+    mp_host_step(h, &start);
+    run(h);
+    shut_down(h);
+    mp_log(1, "stopped");
+    free_host(h);
+    return 0;
+}

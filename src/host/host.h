@@ -1,0 +1,45 @@
+/* The host process of a node: a libuv loop around core/node. It moves bytes between sockets, worker
+ * processes and the machine; it decides nothing. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "src/base/slice.h"
+
+struct mp_host_resource {
+    struct mp_slice name;
+    struct mp_slice value; /* MessagePack; empty: a resource without data */
+};
+
+/* All slices and strings are borrowed until mp_host_run returns. */
+struct mp_host_config {
+    const char *name;
+    const char *cluster;
+    const char *host; /* to listen on: an address or a name */
+    uint16_t port;    /* 0: any free one */
+    bool is_insecure;
+    uint32_t workers;
+    const struct mp_host_resource *resources;
+    uint32_t resource_count;
+    const char *const *load; /* files and folders of modules */
+    uint32_t load_count;
+    const char *modules_dir; /* of the functions that every node ships with */
+    const char *lua_dir;     /* of the Lua library; workers load it from there */
+    uint64_t call_timeout_ms;
+    uint64_t run_timeout_ms;
+    uint64_t worker_memory;
+    uint64_t value_max;
+    uint32_t calls_begun_max;
+    uint32_t calls_queued_max;
+    uint32_t call_depth_max;
+    uint32_t graph_steps_max;
+    uint64_t drain_ms;
+    int log_level; /* 0 debug, 1 info, 2 warn, 3 error */
+    bool is_log_json;
+};
+
+/* Runs a node until it is told to stop. Returns the exit code: 0 after a clean stop, 1 if it could
+ * not start (the reason is on stderr). */
+int mp_host_run(const struct mp_host_config *cfg);

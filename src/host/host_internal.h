@@ -1,0 +1,242 @@
+/* What the files of the host share. */
+#pragma once
+
+#include <uv.h>
+
+#include "src/base/buf.h"
+#include "src/base/compiler.h"
+#include "src/base/limits.h"
+#include "src/core/node/node.h"
+#include "src/host/host.h"
+#include "src/host/ring/arena.h"
+#include "src/host/ring/message.h"
+#include "src/host/ring/ring.h"
+#include "src/wire/frame.h"
+
+/* --- memory (memory.c) --- */
+
+/* malloc with size classes kept for reuse; aborts never. One for the whole host. */
+struct mp_alloc *mp_host_alloc(void);
+/* malloc that ends the process when there is no memory. */
+void *mp_xalloc(size_t size);
+
+/* --- log (log.c) --- */
+
+void mp_log_init(int level, bool is_json, const char *node);
+bool mp_log_is_on(int level);
+/* One line to stderr; `fields` is text that follows as it is (logfmt), or NULL. */
+void mp_log(int level, const char *format, ...) MP_PRINTF(2, 3);
+/* A line that a function wrote: its text is escaped, its origin told. */
+void mp_log_function(int level, const char *fun, uint32_t worker, struct mp_slice message,
+                     struct mp_slice fields_json);
+
+/* --- modules (modules.c) --- */
+
+enum mp_module_state { MP_MODULE_UNKNOWN, MP_MODULE_KNOWN, MP_MODULE_FAILED };
+
+struct mp_host_module {
+    char *name;
+    char *path; /* for messages of the log only */
+    uint8_t *source;
+    size_t source_size;
+    char hash[65];
+    enum mp_module_state state;
+    struct mp_buf expected; /* names of its functions, once known */
+};
+
+struct mp_modules {
+    struct mp_host_module *items;
+    uint32_t count;
+    uint32_t capacity;
+};
+
+/* Finds and reads module files below a file or folder; what cannot be read is logged and left out.
+ * False if `path` itself is not there. */
+bool mp_modules_add(struct mp_modules *m, const char *path);
+void mp_modules_fini(struct mp_modules *m);
+
+/* --- the host --- */
+
+struct mp_host;
+
+/* Bytes on their way out of a connection: own ones, or a shared block. */
+struct mp_out_part {
+    struct mp_out_part *next;
+    const uint8_t *data;
+    size_t size;
+    size_t sent;
+    uint64_t handle; /* of the block that data lies in; 0: own bytes */
+    size_t capacity;
+    uint8_t bytes[];
+};
+
+enum mp_conn_state { MP_CONN_UNDECIDED, MP_CONN_PREFACE, MP_CONN_OPEN, MP_CONN_CLOSING };
+
+struct mp_conn {
+    struct mp_host *host;
+    uv_poll_t poll;
+    int fd;
+    uint32_t place;
+    uint64_t number; /* place and generation: the node's `client` */
+    enum mp_conn_state state;
+    int watched; /* events that poll waits for */
+    mp_time opened_at;
+    struct mp_buf in; /* a frame that has not come whole */
+    /* a frame that is read straight into a shared block */
+    bool is_large;
+    struct mp_frame_header large;
+    uint64_t large_handle;
+    uint8_t *large_data;
+    size_t large_size;
+    size_t large_got;
+    uint64_t discard; /* bytes of a refused frame still to come */
+    struct mp_out_part *out_first;
+    struct mp_out_part *out_last;
+    size_t out_bytes;
+    bool is_dirty;   /* on the list of connections to write */
+    bool is_blocked; /* writes wait for the socket */
+    bool is_paused;  /* not read: too much on its way out */
+    bool is_starved; /* not read: no shared block for its frame now */
+    bool is_closing_after_write;
+    struct mp_conn *next_dirty;
+};
+
+struct mp_sent {
+    uint64_t call;
+    uint64_t position; /* of its record in the ring */
+    struct mp_ring_record *record;
+    uint64_t block; /* in the host's arena, taken for this attempt; MP_ARENA_NONE */
+    uint32_t worker;
+};
+
+struct mp_worker_process {
+    struct mp_host *host;
+    uint32_t place;
+    uint64_t incarnation; /* place and generation */
+    bool is_ready;
+    bool is_dirty;         /* its ring has something unpublished */
+    uv_process_t *process; /* freed by libuv's close, which may outlive the worker */
+    struct mp_channel channel;
+    int wake_fd;
+    uint32_t arena; /* its place in the host's list of arenas */
+    uint32_t loads_pending;
+    struct mp_buf pending; /* messages that its ring had no room for */
+    bool is_killed_for_load;
+};
+
+/* The arena of a worker, read here. Answers may point into it after the worker is gone. */
+struct mp_worker_arena {
+    struct mp_arena_view view;
+    struct mp_worker_process *worker; /* NULL: it is gone */
+    uint32_t users;                   /* blocks that are still in use here */
+};
+
+/* A block of the host's arena that one worker reads. */
+struct mp_lent {
+    uint64_t at;
+    uint64_t incarnation;
+};
+
+struct mp_host {
+    const struct mp_host_config *cfg;
+    struct mp_node *node;
+    uv_loop_t loop;
+    uv_poll_t listener;
+    int listen_fd;
+    uv_timer_t timer;
+    uv_signal_t signals[2];
+    uv_poll_t wake;
+    int wake_fd;
+    mp_time now;
+    mp_time timer_at; /* when `timer` fires; MP_NEVER */
+    char addr[80];
+    struct mp_modules modules;
+    uint64_t describer; /* incarnation that describes modules; UINT64_MAX: none */
+    struct mp_arena *arena;
+    int arena_fd;
+    struct mp_worker_process *workers[MP_POOL_WORKERS_MAX];
+    uint32_t worker_count; /* places used so far */
+    uint32_t workers_alive;
+    struct mp_worker_arena *arenas;
+    uint32_t arena_count;
+    uint64_t incarnations;
+    struct mp_lent *lent;
+    uint32_t lent_count;
+    uint32_t lent_capacity;
+    struct mp_sent *sent; /* by the low half of the call's number */
+    uint32_t sent_capacity;
+    struct mp_conn **conns;
+    uint32_t *conn_generations;
+    uint32_t conn_capacity;
+    uint32_t conn_count;
+    uint32_t conn_undecided;
+    uint32_t conn_starved;
+    struct mp_conn *dirty;
+    struct mp_out_part *spare_parts;
+    uint32_t spare_part_count;
+    uint8_t *read_buffer;
+    struct mp_node_event *events; /* that came up while effects were carried out */
+    uint32_t event_count;
+    uint32_t event_capacity;
+    bool is_stepping;
+    /* spinning */
+    mp_duration spin;
+    uint32_t sleeps_since_hit;
+    uint32_t short_sleeps;
+    bool had_input;
+    bool is_ready_told;
+    bool is_draining;
+    bool is_over;
+    mp_time drain_at;
+    int exit_code;
+};
+
+/* Handles of shared blocks: the host's arena, or a worker's. 0 is none. */
+#define MP_HANDLE_HOST   (1ull << 62)
+#define MP_HANDLE_WORKER (1ull << 63)
+
+/* host.c */
+mp_time mp_host_clock(void);
+/* Takes one event through the node and carries out what it wants. */
+void mp_host_step(struct mp_host *h, const struct mp_node_event *ev);
+void mp_host_release(struct mp_host *h, uint64_t handle);
+/* Marks the start of the drain, or, the second time, ends at once. */
+void mp_host_stop(struct mp_host *h);
+
+/* net.c */
+bool mp_net_listen(struct mp_host *h);
+/* From now on connections are taken; before, they wait in the kernel's queue. */
+void mp_net_accept(struct mp_host *h);
+void mp_net_flush(struct mp_host *h);
+/* Appends a frame to a client's connection; takes `handle` (released once written or dropped). */
+void mp_net_reply(struct mp_host *h, uint64_t client, uint64_t id, uint8_t frame,
+                  struct mp_slice payload, uint64_t handle);
+void mp_net_goaway(struct mp_host *h);
+void mp_net_housekeeping(struct mp_host *h);
+/* Lets connections read on that waited for a shared block. */
+void mp_net_feed_starved(struct mp_host *h);
+void mp_net_close_all(struct mp_host *h);
+
+/* workers.c */
+void mp_workers_start(struct mp_host *h, uint32_t place);
+void mp_workers_stop(struct mp_host *h, uint32_t place);
+void mp_workers_kill(struct mp_host *h, uint32_t place);
+void mp_workers_send(struct mp_host *h, const struct mp_node_effect *e);
+void mp_workers_revoke(struct mp_host *h, uint32_t place, uint64_t call);
+void mp_workers_cancel(struct mp_host *h, const struct mp_node_effect *e);
+void mp_workers_result(struct mp_host *h, const struct mp_node_effect *e);
+void mp_workers_probe(struct mp_host *h, uint32_t place);
+/* Reads what workers sent; whether there was anything. */
+bool mp_workers_drain(struct mp_host *h);
+bool mp_workers_have_messages(struct mp_host *h);
+void mp_workers_flush(struct mp_host *h);
+/* Announces sleep on all rings; false if something came meanwhile. */
+bool mp_workers_prepare_sleep(struct mp_host *h);
+void mp_workers_wake(struct mp_host *h);
+void mp_workers_check_loads(struct mp_host *h);
+bool mp_workers_are_backed_up(const struct mp_host *h);
+bool mp_workers_are_loading(const struct mp_host *h);
+bool mp_workers_all_ready(const struct mp_host *h);
+/* Gives back a block in a worker's arena. */
+void mp_workers_release(struct mp_host *h, uint64_t handle);
+void mp_workers_kill_all(struct mp_host *h);
