@@ -141,7 +141,7 @@ static struct mp_json_options check_options(lua_State *L, int index)
 
 static int codec_encode(lua_State *L)
 {
-    struct mp_value_error error = {.err = MP_OK};
+    struct mp_value_error error;
     luaL_checkany(L, 1);
     struct mp_buf *b = take_scratch(L);
     if (mp_value_encode(L, 1, b, NULL, &error) != MP_OK)
@@ -151,7 +151,7 @@ static int codec_encode(lua_State *L)
 
 static int codec_decode(lua_State *L)
 {
-    struct mp_value_error error = {.err = MP_OK};
+    struct mp_value_error error;
     if (mp_value_decode(L, check_bytes(L, 1), &error) != MP_OK)
         return return_value_error(L, &error);
     return 1;
@@ -159,7 +159,7 @@ static int codec_decode(lua_State *L)
 
 static int codec_encode_args(lua_State *L)
 {
-    struct mp_value_error error = {.err = MP_OK};
+    struct mp_value_error error;
     struct mp_buf *b = take_scratch(L);
     if (mp_value_encode_args(L, 1, lua_gettop(L), b, &error) != MP_OK)
         return return_value_error(L, &error);
@@ -168,7 +168,7 @@ static int codec_encode_args(lua_State *L)
 
 static int codec_decode_args(lua_State *L)
 {
-    struct mp_value_error error = {.err = MP_OK};
+    struct mp_value_error error;
     int count = 0;
     if (mp_value_decode_args(L, check_bytes(L, 1), &count, &error) != MP_OK)
         return return_value_error(L, &error);
@@ -177,8 +177,8 @@ static int codec_decode_args(lua_State *L)
 
 static int codec_json_encode(lua_State *L)
 {
-    struct mp_value_error value_error = {.err = MP_OK};
-    struct mp_json_error error = {.message = ""};
+    struct mp_value_error value_error;
+    struct mp_json_error error;
     luaL_checkany(L, 1);
     struct mp_json_options opt = check_options(L, 2);
     struct mp_buf *bytes = take_second(L);
@@ -192,8 +192,8 @@ static int codec_json_encode(lua_State *L)
 
 static int codec_json_decode(lua_State *L)
 {
-    struct mp_value_error value_error = {.err = MP_OK};
-    struct mp_json_error error = {.message = ""};
+    struct mp_value_error value_error;
+    struct mp_json_error error;
     struct mp_slice text = check_bytes(L, 1);
     struct mp_json_options opt = check_options(L, 2);
     struct mp_buf *bytes = take_scratch(L);
@@ -206,7 +206,7 @@ static int codec_json_decode(lua_State *L)
 
 static int codec_json_to_msgpack(lua_State *L)
 {
-    struct mp_json_error error = {.message = ""};
+    struct mp_json_error error;
     struct mp_slice text = check_bytes(L, 1);
     struct mp_json_options opt = check_options(L, 2);
     struct mp_buf *bytes = take_scratch(L);
@@ -217,7 +217,7 @@ static int codec_json_to_msgpack(lua_State *L)
 
 static int codec_msgpack_to_json(lua_State *L)
 {
-    struct mp_json_error error = {.message = ""};
+    struct mp_json_error error;
     struct mp_slice bytes = check_bytes(L, 1);
     struct mp_json_options opt = check_options(L, 2);
     struct mp_buf *text = take_scratch(L);

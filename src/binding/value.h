@@ -18,6 +18,7 @@
 #define MP_VALUE_PATH_BYTES    256
 #define MP_VALUE_MESSAGE_BYTES 128
 
+/* Filled whole by what fails. */
 struct mp_value_error {
     /* MP_EINVAL: the value cannot be sent (UNENCODABLE); MP_ETOOLARGE: the buffer's size_max;
      * MP_ENOMEM; from decoding also MP_ECORRUPT, MP_EDEPTH, MP_ETYPE */

@@ -33,6 +33,7 @@ struct mp_json_options {
     bool sort_keys;
 };
 
+/* Filled whole by what fails. */
 struct mp_json_error {
     char message[256];
     /* of the text that was read, from 1, columns in characters; 0 when printing */

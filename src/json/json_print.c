@@ -55,6 +55,8 @@ struct printer {
 };
 
 static enum mp_err print_value(struct printer *p);
+static enum mp_err fail(struct printer *p, enum mp_err err, const char *message);
+static void fail_buffer(struct printer *p, enum mp_err err);
 
 /* Does not fit on the line: inside of this file only. */
 #define TOO_LONG MP_EAGAIN
@@ -81,9 +83,12 @@ enum mp_err mp_json_from_msgpack(struct mp_slice value, struct mp_buf *out,
     p.pair_count = 0;
     p.pair_capacity = 0;
     size_t size = out->size;
+    p.error->message[0] = '\0';
     enum mp_err err = print_value(&p);
     if (err == MP_OK && !mp_mp_is_at_end(&p.reader))
-        err = MP_ECORRUPT;
+        err = fail(&p, MP_ECORRUPT, "there are bytes behind the value");
+    else if (err != MP_OK && p.error->message[0] == '\0')
+        fail_buffer(&p, err);
     mp_alloc_free(out->alloc, p.pairs, p.pair_capacity * sizeof(*p.pairs));
     if (err != MP_OK)
         out->size = size;
@@ -109,6 +114,14 @@ static enum mp_err fail(struct printer *p, enum mp_err err, const char *message)
     return err;
 }
 
+static void fail_buffer(struct printer *p, enum mp_err err)
+{
+    char message[80];
+    snprintf(message, sizeof(message), "the text is larger than %zu bytes", p->out->size_max);
+    p->depth = 0;
+    fail(p, err, err == MP_ETOOLARGE ? message : mp_err_text(err));
+}
+
 static enum mp_err put(struct printer *p, const char *text, size_t size)
 {
     return mp_buf_append(p->out, mp_slice_of(text, size));
@@ -117,10 +130,9 @@ static enum mp_err put(struct printer *p, const char *text, size_t size)
 /* --- scalars --- */
 
 /* 0: as it is, 1: escaped, 2: may begin a control character of U+0080 to U+009F */
-static unsigned char_class(uint8_t c)
-{
-    return c < 0x20 || c == '"' || c == '\\' || c == 0x7f ? 1 : c == 0xC2 ? 2 : 0;
-}
+static const uint8_t classes[256] = {
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,         1,          1,          1,
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, ['"'] = 1, ['\\'] = 1, [0x7f] = 1, [0xC2] = 2};
 
 static enum mp_err put_escape(struct printer *p, unsigned c)
 {
@@ -144,7 +156,7 @@ static enum mp_err put_text(struct printer *p, struct mp_slice s)
     p->out->data[p->out->size++] = '"';
     size_t start = 0;
     for (size_t i = 0; err == MP_OK && i < s.size; i++) {
-        unsigned class = char_class(s.data[i]);
+        unsigned class = classes[s.data[i]];
         if (MP_LIKELY(class == 0) || (class == 2 && s.data[i + 1] >= 0xA0))
             continue;
         err = mp_buf_append(p->out, mp_slice_of(s.data + start, i - start));

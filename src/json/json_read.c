@@ -152,6 +152,7 @@ static void tell_path(struct parser *p, struct mp_path *path)
 
 static enum mp_err fail(struct parser *p, enum mp_err err, size_t offset, const char *message)
 {
+    mp_assert(err != MP_OK);
     struct mp_path path;
     tell_path(p, &path);
     tell_place(p, offset);

@@ -454,6 +454,7 @@ static void keeps_to_the_buffer_s_limit(void **state)
     assert_int_equal(read_text(f, memory_text(), NULL), MP_OK);
     assert_int_equal(mp_json_from_msgpack(mp_buf_slice(&f->bytes), &small, NULL, &f->error),
                      MP_ETOOLARGE);
+    assert_non_null(strstr(f->error.message, "100 bytes"));
     assert_int_equal(small.size, 0);
     mp_buf_fini(&small);
 }
