@@ -38,8 +38,10 @@ local function signature(fun)
   return out
 end
 
-local function first_line(doc)
-  return type(doc) == "string" and (doc:match("^%s*([^\n]*)") or "") or ""
+local function first_sentence(doc)
+  if type(doc) ~= "string" then return "" end
+  local paragraph = (doc .. "\n\n"):match("^%s*(.-)%s*\n%s*\n"):gsub("%s+", " ")
+  return paragraph:match("^(.-[.!?]) %u") or paragraph
 end
 
 --- Runs the command.
@@ -58,7 +60,7 @@ function M.run(options, output)
   local rows = {}
   for i, fun in ipairs(found) do
     rows[i] = { signature(fun), fun.version, text.names(fun.nodes or {}, 3),
-      table.concat(fun.needs or {}, ", "), first_line(fun.doc) }
+      table.concat(fun.needs or {}, ", "), first_sentence(fun.doc) }
   end
   if #rows == 0 then
     output:note "no functions"
