@@ -336,6 +336,12 @@ static void close_handle(uv_handle_t *handle, void *context)
 /* Nothing of a node outlives its host: every worker is gone before this returns. */
 static void shut_down(struct mp_host *h)
 {
+    /* A further signal finds nobody to handle it any more: it must not decide the exit code. */
+    sigset_t both;
+    sigemptyset(&both);
+    sigaddset(&both, SIGTERM);
+    sigaddset(&both, SIGINT);
+    sigprocmask(SIG_BLOCK, &both, NULL);
     flush(h);
     mp_net_close_all(h);
     mp_workers_kill_all(h);

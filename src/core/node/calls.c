@@ -4,6 +4,8 @@
 #include "src/core/node/node_internal.h"
 #include "src/wire/msgpack.h"
 
+#define CLOCK_AHEAD_MAX MP_SECONDS(1)
+
 struct mp_rpc_target mp_node_target(const struct mp_catalog_function *f)
 {
     return (struct mp_rpc_target){.function = f->key,
@@ -162,11 +164,12 @@ static void answer_run(struct mp_node *n, mp_time now, const struct mp_rpc_effec
         return;
     w->worker = c->worker;
     w->bytes_in = c->bytes_in;
-    if (c->begun_at < c->submitted_at || c->ended_at < c->begun_at || c->ended_at > now)
+    /* A turn's `now` was read before it took the answers, so an end may lie a little ahead of it. */
+    if (c->begun_at == 0 || c->ended_at < c->begun_at || c->ended_at > now + CLOCK_AHEAD_MAX)
         return; /* lost before it began, or a worker's clock that is not to be believed */
-    w->timing.queue = c->begun_at - c->submitted_at;
+    w->timing.queue = c->begun_at > c->submitted_at ? c->begun_at - c->submitted_at : 0;
     w->timing.run = c->ended_at - c->begun_at;
-    w->timing.network = now - c->ended_at;
+    w->timing.network = now > c->ended_at ? now - c->ended_at : 0;
 }
 
 static void answer(struct mp_node *n, mp_time now, const struct mp_rpc_effect *e)
