@@ -253,7 +253,8 @@ def lua_of(build):
 def lua_units(build):
     for path in find("spec/lua/**/*_spec.lua"):
         name = path[len("spec/lua/"):-len("_spec.lua")]
-        yield Unit(part_of("Lua specs", build), name, busted(path, lua_of(build)), build, timeout=300)
+        yield Unit(part_of("Lua specs", build), name, busted(path, lua_of(build)), build,
+                   {"MPREG_BUILD": BUILDS[build][0]}, timeout=300)
 
 
 def functional_units(build):

@@ -132,34 +132,29 @@ void mp_graph_put_level(struct mp_graph *g, struct mp_out *o, uint32_t level)
     g->done_before += count_done(g, g->level_first[level], g->level_first[level + 1]);
 }
 
-/* Complete levels, and those where something has begun. */
-static bool is_level_shown(const struct mp_graph *g, uint32_t level)
+/* Complete levels, and on up to the last one where something has begun. */
+static uint32_t count_shown(const struct mp_graph *g)
 {
-    if (level < g->levels_done)
-        return true;
-    for (uint32_t i = g->level_first[level]; i < g->level_first[level + 1]; i++)
-        if (g->steps[g->by_level[i]].started_at != MP_NEVER)
-            return true;
-    return false;
+    uint32_t shown = g->levels_done;
+    for (uint32_t i = 0; i < g->count; i++)
+        if (g->steps[i].started_at != MP_NEVER && g->steps[i].level >= shown)
+            shown = g->steps[i].level + 1;
+    return shown;
 }
 
 static void put_levels(struct mp_graph *g, struct mp_out *o)
 {
-    uint32_t shown = 0;
+    uint32_t shown = count_shown(g);
     uint32_t before = 0;
-    for (uint32_t k = 0; k < g->levels; k++)
-        shown += is_level_shown(g, k);
     mp_out_text(o, "levels");
     mp_out_array(o, shown);
-    for (uint32_t k = 0; k < g->levels; k++) {
+    for (uint32_t k = 0; k < shown; k++) {
         bool is_complete = k < g->levels_done;
-        if (is_level_shown(g, k)) {
-            mp_out_map(o, mp_graph_level_pairs(g) + !is_complete);
-            put_level(g, o, k, before);
-            if (!is_complete) {
-                mp_out_text(o, "complete");
-                mp_out_bool(o, false);
-            }
+        mp_out_map(o, mp_graph_level_pairs(g) + !is_complete);
+        put_level(g, o, k, before);
+        if (!is_complete) {
+            mp_out_text(o, "complete");
+            mp_out_bool(o, false);
         }
         before += count_done(g, g->level_first[k], g->level_first[k + 1]);
     }

@@ -376,8 +376,12 @@ static enum mp_err hand_out(struct mp_graph *g)
         else
             mp_graph_call_free(g, call);
     }
-    while (err == MP_OK && g->ready_first != MP_GRAPH_NONE && mp_graph_call_has_room(g))
+    while (err == MP_OK && g->ready_first != MP_GRAPH_NONE && mp_graph_call_has_room(g)) {
         err = serve_first(g);
+        /* An end is passed on before anything else is served. */
+        if (g->ended_first != MP_GRAPH_NONE)
+            break;
+    }
     return err;
 }
 
@@ -597,8 +601,9 @@ enum mp_err mp_graph_time_out(struct mp_graph *g)
     if (err == MP_OK && g->error.size == 0 && g->mode != MP_GRAPH_CANCELLING)
         err = make_run_error(g, MP_CODE_DEADLINE_EXCEEDED, "RUN_TIMEOUT");
     for (uint32_t i = 0; err == MP_OK && i < g->count; i++) {
-        if (g->steps[i].state != MP_GRAPH_ACTIVE || g->steps[i].error.size != 0)
+        if (g->steps[i].state != MP_GRAPH_ACTIVE)
             continue;
+        mp_graph_drop(g, &g->steps[i].error); /* of an element that was left out */
         err = mp_graph_make_error(g, MP_CODE_DEADLINE_EXCEEDED, "RUN_TIMEOUT", i, 0, &error);
         if (err == MP_OK)
             err = mp_graph_copy(g, error, &g->steps[i].error);
