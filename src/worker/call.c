@@ -121,8 +121,11 @@ void mp_call_drop_nested(struct mp_worker *w, struct mp_call *call)
 
 static void send_completed(struct mp_worker *w, struct mp_call *call, uint16_t flags)
 {
-    struct mp_msg_completed m = {
-        .call = call->id, .run_ns = call->run_ns, .size = mp_outbox_size(w)};
+    struct mp_msg_completed m = {.call = call->id,
+                                 .begun_at = call->begun_at,
+                                 .ended_at = w->now,
+                                 .run_ns = call->run_ns,
+                                 .size = mp_outbox_size(w)};
     mp_outbox_close(w, MP_MSG_COMPLETED, flags, mp_slice_of(&m, sizeof(m)), NULL, 0);
 }
 
@@ -344,6 +347,7 @@ void mp_call_invoke(struct mp_worker *w, struct mp_ring_record *record)
     struct mp_call *call = take_slot(w);
     w->running_count++;
     call->id = m.call;
+    call->begun_at = w->now;
     call->run_ns = 0;
     call->deadline = m.deadline;
     call->function = mp_module_function(w, m.module, m.function);

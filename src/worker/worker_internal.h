@@ -91,6 +91,7 @@ struct mp_nested {
 /* A call that was begun, and the coroutine that it runs on. Slots are reused. */
 struct mp_call {
     uint64_t id;
+    uint64_t begun_at;
     uint64_t run_ns;
     uint64_t deadline;
     struct mp_function *function;

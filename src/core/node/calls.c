@@ -164,7 +164,8 @@ static void answer_run(struct mp_node *n, mp_time now, const struct mp_rpc_effec
         return;
     w->worker = c->worker;
     w->bytes_in = c->bytes_in;
-    /* A turn's `now` was read before it took the answers, so an end may lie a little ahead of it. */
+    /* A turn's `now` was read before it took the answers, so an end may lie a little ahead of it.
+     */
     if (c->begun_at == 0 || c->ended_at < c->begun_at || c->ended_at > now + CLOCK_AHEAD_MAX)
         return; /* lost before it began, or a worker's clock that is not to be believed */
     w->timing.queue = c->begun_at > c->submitted_at ? c->begun_at - c->submitted_at : 0;
