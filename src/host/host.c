@@ -112,6 +112,13 @@ static void step_now(struct mp_host *h, const struct mp_node_event *ev)
         carry_out(h, &out.items[i]);
 }
 
+void mp_host_woken(struct mp_host *h)
+{
+    if (!h->had_input)
+        h->now = mp_host_clock();
+    h->had_input = true;
+}
+
 /* Events that come up while effects are carried out: small ones, without borrowed bytes. */
 void mp_host_step(struct mp_host *h, const struct mp_node_event *ev)
 {
@@ -220,7 +227,6 @@ static bool spin(struct mp_host *h)
             return true;
         if (now - polled >= SPIN_POLL_EVERY) {
             h->had_input = false;
-            h->now = now;
             uv_run(&h->loop, UV_RUN_NOWAIT);
             if (h->had_input)
                 return true;
@@ -275,7 +281,6 @@ static void run(struct mp_host *h)
 {
     while (!h->is_over) {
         h->had_input = false;
-        h->now = mp_host_clock();
         uv_run(&h->loop, UV_RUN_NOWAIT);
         turn(h);
         if (!h->is_ready_told)
@@ -311,7 +316,7 @@ static void on_signal(uv_signal_t *handle, int number)
 {
     struct mp_host *h = (struct mp_host *)handle->data;
     (void)number;
-    h->had_input = true;
+    mp_host_woken(h);
     mp_host_stop(h);
 }
 
@@ -321,7 +326,7 @@ static void on_wake(uv_poll_t *poll, int status, int events)
     uint64_t count;
     (void)status;
     (void)events;
-    h->had_input = true;
+    mp_host_woken(h);
     ssize_t size = read(h->wake_fd, &count, sizeof(count));
     (void)size; /* nothing to read: somebody else's wake-up was meant */
 }

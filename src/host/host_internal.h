@@ -197,6 +197,9 @@ struct mp_host {
 
 /* host.c */
 mp_time mp_host_clock(void);
+/* Each callback of the loop calls this first: the first of a turn reads the clock, since the loop
+ * may have slept for long since it was last read. */
+void mp_host_woken(struct mp_host *h);
 /* Takes one event through the node and carries out what it wants. */
 void mp_host_step(struct mp_host *h, const struct mp_node_event *ev);
 void mp_host_release(struct mp_host *h, uint64_t handle);

@@ -609,7 +609,7 @@ static void conn_read(struct mp_conn *c)
 static void on_conn(uv_poll_t *poll, int status, int events)
 {
     struct mp_conn *c = (struct mp_conn *)poll->data;
-    c->host->had_input = true;
+    mp_host_woken(c->host);
     if (status < 0) {
         conn_close(c);
         return;
@@ -692,7 +692,7 @@ static void on_listener(uv_poll_t *poll, int status, int events)
 {
     struct mp_host *h = (struct mp_host *)poll->data;
     (void)events;
-    h->had_input = true;
+    mp_host_woken(h);
     if (status < 0)
         return;
     for (int i = 0; i < 64; i++) {

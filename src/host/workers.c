@@ -108,6 +108,7 @@ static void on_exit_of_worker(uv_process_t *process, int64_t status, int signal)
 {
     struct mp_worker_process *w = (struct mp_worker_process *)process->data;
     char how[64];
+    mp_host_woken(w->host);
     if (signal != 0)
         snprintf(how, sizeof(how), "signal %d (%s)", signal, signal_name(signal));
     else
@@ -119,7 +120,6 @@ static void on_exit_of_worker(uv_process_t *process, int64_t status, int signal)
     while (mp_workers_drain(w->host)) {
     }
     uv_close((uv_handle_t *)process, on_process_closed);
-    w->host->had_input = true;
     worker_died(w, how);
 }
 
