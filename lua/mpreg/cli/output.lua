@@ -95,7 +95,7 @@ function Output:value(bytes)
       return
     end
   end
-  local json = codec.msgpack_to_json(bytes, { pretty = true })
+  local json = codec.msgpack_to_json(bytes, { pretty = true, sort_keys = true })
   -- Not everything has a JSON form: NaN, infinities.
   self:write((json or require "mpreg.render.value".text(value)) .. "\n")
 end
