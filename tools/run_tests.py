@@ -34,7 +34,7 @@ LEFTOVER_GRACE = 3.0  # seconds in which processes of an ended unit may still be
 # ends the process and is kept in a file, so that no spec can swallow it.
 SANITIZER = {
     "ASAN_OPTIONS": "abort_on_error=1:handle_segv=0:handle_sigbus=0:handle_abort=0:handle_sigfpe=0"
-                    ":handle_sigill=0:detect_stack_use_after_return=1:strict_string_checks=1",
+                    ":handle_sigill=0:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:abort_on_error=1",
 }
 
@@ -265,7 +265,7 @@ def functional_units(build):
     part = part_of("functional", build)
     for path in find("spec/functional/**/*_spec.lua"):
         name = path[len("spec/functional/"):-len("_spec.lua")]
-        yield Unit(part, name, busted(path, "luajit"), build, env, timeout=600)
+        yield Unit(part, name, busted(path, lua_of(build)), build, env, timeout=600)
     for path in find("spec/functional/**/*_spec.py"):
         name = path[len("spec/functional/"):-len("_spec.py")]
         yield Unit(part, name + ".py", ["python3", path], build, env, tap=False, timeout=600)
