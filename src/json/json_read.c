@@ -192,10 +192,12 @@ static size_t token_start(struct mp_slice text, size_t end)
     if (text.data[i] == '"') {
         size_t quote = i;
         while (quote-- > 0) {
+            if (text.data[quote] != '"')
+                continue;
             size_t slashes = 0;
             while (slashes < quote && text.data[quote - 1 - slashes] == '\\')
                 slashes++;
-            if (text.data[quote] == '"' && slashes % 2 == 0)
+            if (slashes % 2 == 0)
                 return quote;
         }
         return i;

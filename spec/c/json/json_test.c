@@ -1,5 +1,6 @@
 /* JSON ⇄ MessagePack from C: forms, places of failures, buffers, memory. What Lua sees of it, and
  * the properties, are in spec/lua/codec_spec.lua. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -383,6 +384,54 @@ static void prints_bytes_and_broken_text_as_base64(void **state)
                         "[{\"$bytes\":\"/w==\"},{\"$bytes\":\"\"},{\"$bytes\":\"AAECAw==\"}]");
 }
 
+/* A double of any magnitude, or one with few decimals, as people write them. */
+static double random_double(struct mp_rng *rng)
+{
+    static const double powers[] = {1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11};
+    uint64_t bits = mp_rng_next(rng);
+    double v;
+    if (mp_rng_below(rng, 2)) {
+        v = (double)(int64_t)(bits >> mp_rng_below(rng, 64));
+        return v / powers[mp_rng_below(rng, MP_ARRAY_SIZE(powers))];
+    }
+    memcpy(&v, &bits, 8);
+    return v;
+}
+
+static void prints_doubles_as_the_shortest_of_three(void **state)
+{
+    struct fixture *f = (struct fixture *)*state;
+    struct mp_rng rng;
+    mp_rng_init(&rng, SEED);
+    for (int round = 0; round < 200000; round++) {
+        double v = random_double(&rng);
+        bool is_integer = fabs(v) <= 9007199254740992.0 && v == floor(v);
+        if (!isfinite(v) || is_integer)
+            continue;
+        char expected[40];
+        for (int digits = 15; digits <= 17; digits++) {
+            snprintf(expected, sizeof(expected), "%.*g", digits, v);
+            if (strtod(expected, NULL) == v)
+                break;
+        }
+        if (!strpbrk(expected, ".e"))
+            strcat(expected, ".0");
+        mp_buf_clear(&f->bytes);
+        mp_buf_clear(&f->text);
+        assert_int_equal(mp_mp_put_float(&f->bytes, v), MP_OK);
+        assert_int_equal(mp_json_from_msgpack(mp_buf_slice(&f->bytes), &f->text, NULL, &f->error),
+                         MP_OK);
+        if (!mp_slice_is(mp_buf_slice(&f->text), expected))
+            fail_msg("%s is printed as %.*s", expected, (int)f->text.size, f->text.data);
+        mp_buf_clear(&f->bytes);
+        assert_int_equal(mp_json_to_msgpack(mp_buf_slice(&f->text), &f->bytes, NULL, &f->error),
+                         MP_OK);
+        double back;
+        assert_int_equal(mp_mp_get_number(mp_buf_slice(&f->bytes), &back), MP_OK);
+        assert_memory_equal(&back, &v, 8);
+    }
+}
+
 static void prints_prettily(void **state)
 {
     struct fixture *f = (struct fixture *)*state;
@@ -487,6 +536,7 @@ int main(void)
         TEST(finds_a_repeated_key_among_many),
         TEST(refuses_what_has_no_json_form),
         TEST(prints_bytes_and_broken_text_as_base64),
+        TEST(prints_doubles_as_the_shortest_of_three),
         TEST(prints_prettily),
         TEST(survives_each_failed_allocation),
         TEST(keeps_to_the_buffer_s_limit),
