@@ -22,11 +22,12 @@ local function place_of(err)
     local version = err.version and " " .. text.clean(err.version) or ""
     parts[#parts + 1] = text.clean(err.fun) .. version
   end
+  local is_known = #parts > 0
   if err.node then parts[#parts + 1] = "on " .. text.clean(err.node) end
   if err.attempt and tonumber(err.attempt) ~= 1 then
     parts[#parts + 1] = ("attempt %s"):format(tostring(err.attempt))
   end
-  return parts[1] and table.concat(parts, ", ")
+  return parts[1] and (is_known and "in " or "") .. table.concat(parts, ", ")
 end
 
 local function add_frames(out, frames, paint)
@@ -75,7 +76,7 @@ function M.text(err, opts)
     out[#out + 1] = ("%s %s: %s"):format(paint("bold red", label .. ":"), name_of(err),
       text.clean(err.message or "", true))
     local place = place_of(err)
-    if place and not faults then out[#out + 1] = "  in " .. place end
+    if place and not faults then out[#out + 1] = "  " .. place end
     add_frames(out, err.traceback, paint)
     if faults then
       out[#out + 1] = ("%s:"):format(text.count(#faults, "fault"))

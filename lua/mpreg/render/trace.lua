@@ -10,6 +10,8 @@ local M = {}
 local BAR_COLUMNS = 30
 local NAMES_MAX = 12
 local PATH_MAX = 12
+-- Of more levels the first and the last are shown, half of these each.
+local LEVELS_MAX = 40
 local EIGHTHS = { "▏", "▎", "▍", "▌", "▋", "▊", "▉" }
 
 --- A bar of `columns` columns: it begins in the column of its start, and is as long as it lasted,
@@ -130,9 +132,8 @@ function M.text(run, opts)
   end
 
   local available = {}
-  for k = 1, count do
+  local function add_level(k)
     local level = levels[k] or { by_status = {} }
-    for _, name in ipairs(level.by_status.succeeded or {}) do available[#available + 1] = name end
     local bar, used = "", 0
     if level.start then
       bar, used = M.bar(level.start / total, (summary.level_ms[k] or 0) / total, bar_columns)
@@ -152,6 +153,15 @@ function M.text(run, opts)
     tail = tail .. "   available: " .. text.names(available, NAMES_MAX)
     if opts.width then tail = text.cut(tail, math.max(12, opts.width - columns)) end
     out[#out + 1] = line .. (tail:gsub(" +$", ""))
+  end
+  for k = 1, count do
+    local succeeded = levels[k] and levels[k].by_status.succeeded or {}
+    for _, name in ipairs(succeeded) do available[#available + 1] = name end
+    if count <= LEVELS_MAX or k <= LEVELS_MAX / 2 or k > count - LEVELS_MAX / 2 then
+      add_level(k)
+    elseif k == LEVELS_MAX / 2 + 1 then
+      out[#out + 1] = ("… (+%d levels)"):format(count - LEVELS_MAX)
+    end
   end
   local last = footer(run, paint)
   if last ~= "" then out[#out + 1] = last end

@@ -18,6 +18,8 @@ hint: did you mean weather.clean?
   end)
 
   it("needs no more than a code", function()
+    assert.are.equal("error: NOT_FOUND: x\n  on n1\n",
+      render.text { code = "NOT_FOUND", message = "x", node = "n1" })
     assert.are.equal("error: INTERNAL: \n", render.text { code = "INTERNAL" })
     assert.are.equal("error: UNKNOWN: x\n", render.text { message = "x" })
   end)

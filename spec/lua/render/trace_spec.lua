@@ -66,6 +66,18 @@ Level 1   0.0 ms                                 100.0%  new:   cancelled: d   s
     assert.is_truthy(text:find("s5 → s6 → … (+88) → s95 → s96", 1, true), text)
   end)
 
+  it("shows the first and the last of many levels", function()
+    local run = { run_id = "01KB", status = "succeeded", steps = {},
+      summary = { total_ms = 100, levels = 100, level_ms = {}, steps = 100, retries = 0, nodes = {} } }
+    for i = 1, 100 do
+      run.steps[i] = step("s" .. i, i - 1, i, 1)
+      run.summary.level_ms[i] = 1
+    end
+    local text = trace.text(run)
+    assert.is_truthy(text:find("Level 19 [^\n]*new: s20[^\n]*\n… %(%+60 levels%)\nLevel 80 "), text)
+    assert.is_truthy(text:find("\nLevel 99 [^\n]*s12, … %(%+88%)\n"), text)
+  end)
+
   it("draws bars in eighths, at least one, within the columns", function()
     assert.are.same({ "▏", 1 }, { trace.bar(0, 0, 10) })
     assert.are.same({ "██████████", 10 }, { trace.bar(0, 1, 10) })
