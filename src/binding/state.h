@@ -13,7 +13,10 @@ struct mp_state {
     lua_State *L;
     size_t bytes;     /* in use, garbage included */
     size_t bytes_max; /* may be changed at any time; 0: no limit */
-    bool is_refused;  /* an allocation met the limit; the caller resets it */
+    bool is_refused;  /* "not enough memory" was raised since mp_state_recover */
+    /* private */
+    bool is_pressed; /* the limit was met, and the hook has not run yet */
+    size_t granted;  /* above bytes_max, for whoever handles the error */
 };
 
 /* Opens a state with the standard libraries, `require "mpreg.codec"` and the values' markers. `s`
@@ -21,6 +24,10 @@ struct mp_state {
 MP_MUST_USE enum mp_err mp_state_open(struct mp_state *s, size_t bytes_max);
 /* Accepts a zeroed state; idempotent. */
 void mp_state_close(struct mp_state *s);
+
+/* After "not enough memory": collects all garbage. True if there is room again; else the state is
+ * given a little more, so that what runs in it can end. May raise (from finalizers). */
+bool mp_state_recover(struct mp_state *s);
 
 /* Makes package.path and package.cpath these texts (NULL: as it is). May raise. */
 void mp_state_set_path(lua_State *L, const char *path, const char *cpath);

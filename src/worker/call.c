@@ -23,7 +23,6 @@
 #include "src/worker/worker_internal.h"
 
 #define BUSY_NS            50000 /* a function that computes longer: earlier answers go out first */
-#define RETIRE_FRACTION    4     /* memory of which a quarter or less is free after a collection */
 #define LONG_STRING_HEADER 5
 
 /* --- slots --- */
@@ -152,7 +151,6 @@ static void finish_out_of_memory(struct mp_worker *w, struct mp_call *call)
                                               "--worker-memory")};
     drop_coroutine(w, call);
     finish_fault(w, call, &f, MP_RING_RETIRE);
-    w->state.is_refused = false;
     w->wants_collect = true;
 }
 
@@ -161,11 +159,7 @@ static uint16_t retire_flag(struct mp_worker *w)
 {
     if (!w->state.is_refused)
         return 0;
-    w->state.is_refused = false;
-    lua_gc(w->state.L, LUA_GCCOLLECT, 0);
-    return w->state.bytes > w->memory_bytes_max - w->memory_bytes_max / RETIRE_FRACTION
-               ? MP_RING_RETIRE
-               : 0;
+    return mp_state_recover(&w->state) ? 0 : MP_RING_RETIRE;
 }
 
 static void flush_text(struct mp_worker *w, struct mp_call *call)

@@ -93,7 +93,7 @@ static int turn(lua_State *L)
     struct mp_ring *ring = &w->channel.to_worker;
     if (w->wants_collect) {
         w->wants_collect = false;
-        lua_gc(L, LUA_GCCOLLECT, 0);
+        (void)mp_state_recover(&w->state);
     }
     w->now = mp_worker_now();
     while (mp_outbox_flush(w)) {

@@ -142,7 +142,7 @@ static void fail_load(struct mp_worker *w, uint32_t number, const char *message)
     mp_outbox_open(w, sizeof(struct mp_msg_loaded), 0);
     mp_outbox_put_fault(w, &f);
     send_loaded(w, number, MP_RING_ERROR);
-    w->state.is_refused = false;
+    w->wants_collect = w->state.is_refused;
 }
 
 void mp_module_load_pending(struct mp_worker *w)

@@ -86,6 +86,10 @@ static inline void host_run_worker(const int fds[5])
         high[i] = fcntl(fds[i], F_DUPFD, 64);
     for (int i = 0; i < 5; i++)
         host_place(high[i], MP_WORKER_FD_CHANNEL + i);
+    /* the specs' own handlers would take what shall end the worker */
+    const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+    for (size_t i = 0; i < MP_ARRAY_SIZE(fatal); i++)
+        signal(fatal[i], SIG_DFL);
     char parent[16];
     snprintf(parent, sizeof(parent), "%d", (int)getppid());
     char name[] = "mpreg-worker";
