@@ -113,6 +113,11 @@ bool mp_slice_is_utf8(struct mp_slice s)
     return true;
 }
 
+size_t mp_slice_utf8_length(struct mp_slice s)
+{
+    return utf8_length(s.data, s.size);
+}
+
 unsigned mp_slice_distance(struct mp_slice a, struct mp_slice b)
 {
     if (a.size > DISTANCE_NAME_MAX || b.size > DISTANCE_NAME_MAX)

@@ -43,6 +43,8 @@ bool mp_slice_is_name(struct mp_slice s);
 bool mp_slice_is_dotted_name(struct mp_slice s);
 /* Whether the bytes are valid UTF-8 (RFC 3629: no surrogates, no overlong forms). */
 bool mp_slice_is_utf8(struct mp_slice s);
+/* Bytes of the UTF-8 character that s (not empty) starts with; 0 if it starts with none. */
+size_t mp_slice_utf8_length(struct mp_slice s);
 /* Edits (insert, delete, replace, swap of neighbours) between two names, or 99 if either is longer
  * than 64 bytes: the optimal-string-alignment distance, for "did you mean". */
 unsigned mp_slice_distance(struct mp_slice a, struct mp_slice b);

@@ -17,14 +17,21 @@ void mp_text_put(struct mp_text *t, const char *s)
 
 void mp_text_put_slice(struct mp_text *t, struct mp_slice s)
 {
-    size_t room = t->capacity - 1 - t->size;
-    size_t size = s.size < room ? s.size : room;
-    if (size < s.size)
-        while (size > 0 && (s.data[size] & 0xC0) == 0x80)
-            size--;
-    for (size_t i = 0; i < size; i++)
-        t->data[t->size + i] = s.data[i] < 0x20 || s.data[i] == 0x7f ? '?' : (char)s.data[i];
-    t->size += size;
+    size_t i = 0;
+    while (i < s.size) {
+        struct mp_slice rest = mp_slice_of(s.data + i, s.size - i);
+        size_t length = mp_slice_utf8_length(rest);
+        bool is_shown = length != 0 && rest.data[0] >= 0x20 && rest.data[0] != 0x7f &&
+                        !(rest.data[0] == 0xc2 && rest.data[1] < 0xa0);
+        i += length == 0 ? 1 : length;
+        if (!is_shown)
+            rest = mp_slice_of("?", 1);
+        length = is_shown ? length : 1;
+        if (length > t->capacity - 1 - t->size)
+            break;
+        memcpy(t->data + t->size, rest.data, length);
+        t->size += length;
+    }
     t->data[t->size] = '\0';
 }
 
