@@ -246,14 +246,23 @@ static void orphan(struct mp_rpc *r, struct mp_rpc_call *c)
 
 /* --- ends --- */
 
+/* When the call's timer is due in the state that it is in. */
+static mp_time timer_of(const struct mp_rpc_call *c)
+{
+    if (c->state == MP_RPC_PAUSED)
+        return c->resume_at < c->deadline ? c->resume_at : c->deadline;
+    return c->state == MP_RPC_ACTIVE ? c->attempt_deadline : c->deadline;
+}
+
 static void set_timer(struct mp_rpc *r, struct mp_rpc_call *c)
 {
-    mp_time at = c->state == MP_RPC_PAUSED
-                     ? (c->resume_at < c->deadline ? c->resume_at : c->deadline)
-                 : c->state == MP_RPC_ACTIVE ? c->attempt_deadline
-                                             : c->deadline;
+    uint32_t slot = slot_of(c->id);
+    mp_time at = timer_of(c);
+    if (c->timer_at == at && r->places[slot] != MP_HEAP_NONE)
+        return;
+    c->timer_at = at;
     /* Room was made when the call began, and it is never in there twice. */
-    enum mp_err err = mp_heap_set(&r->timers, r->places, slot_of(c->id), at);
+    enum mp_err err = mp_heap_set(&r->timers, r->places, slot, at);
     mp_assert(err == MP_OK);
 }
 
@@ -337,14 +346,19 @@ static void answer(struct mp_rpc *r, struct mp_rpc_call *c, enum mp_rpc_answer h
 
 /* --- attempts --- */
 
+/* The earlier of the call's deadline and the function's own limit on an attempt that begins now. */
+static mp_time attempt_deadline(mp_time now, mp_time deadline, mp_duration timeout)
+{
+    mp_time own = timeout != 0 ? mp_time_add(now, timeout) : MP_NEVER;
+    return own < deadline ? own : deadline;
+}
+
 static void submit(struct mp_rpc *r, struct mp_rpc_call *c, mp_time now)
 {
     call_move(c, MP_RPC_ACTIVE);
     c->attempt++;
     c->submitted_at = now;
-    c->attempt_deadline = c->deadline;
-    if (c->target.timeout != 0 && mp_time_add(now, c->target.timeout) < c->deadline)
-        c->attempt_deadline = mp_time_add(now, c->target.timeout);
+    c->attempt_deadline = attempt_deadline(now, c->deadline, c->target.timeout);
     set_timer(r, c);
     emit(r, MP_RPC_SUBMIT, c->id);
 }
@@ -426,7 +440,8 @@ static enum mp_err begin(struct mp_rpc *r, mp_time now, const struct mp_rpc_even
     /* A place in the heap of timers is made now, so that setting it can never fail. */
     enum mp_err err = copy_in(r, c, ev);
     if (err == MP_OK) {
-        err = mp_heap_set(&r->timers, r->places, slot_of(c->id), ev->begin.deadline);
+        c->timer_at = attempt_deadline(now, ev->begin.deadline, ev->begin.target.timeout);
+        err = mp_heap_set(&r->timers, r->places, slot_of(c->id), c->timer_at);
         if (err != MP_OK)
             mp_alloc_free(r->alloc, c->own_bytes, c->own_bytes_size);
     }

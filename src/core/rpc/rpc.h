@@ -149,6 +149,7 @@ struct mp_rpc_call {
     bool is_timed_out; /* the attempt under way was abandoned; another may follow */
     mp_duration backoff;
     mp_time resume_at;
+    mp_time timer_at;
     uint8_t *own_bytes; /* args, context and query that did not fit in place */
     size_t own_bytes_size;
     uint8_t in_place[MP_RPC_INLINE_BYTES];

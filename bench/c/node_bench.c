@@ -1,0 +1,100 @@
+/* The cost of one call inside core/node: a CALL event and the COMPLETED event that answers it, with
+ * nothing around them. Prints nanoseconds a call with 1, 64 and 1,024 outstanding. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "src/core/node/node.h"
+#include "src/host/host_internal.h"
+#include "src/wire/msgpack.h"
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static struct mp_node *make_node(void)
+{
+    struct mp_node *n = NULL;
+    struct mp_node_effects out;
+    const struct mp_node_config cfg = {.name = mp_slice_str("n1"),
+                                       .cluster = mp_slice_str("default"),
+                                       .workers = 1,
+                                       .call_timeout = MP_SECONDS(30),
+                                       .run_timeout = MP_SECONDS(30),
+                                       .value_bytes_max = 1 << 20,
+                                       .calls_begun_max = 4096,
+                                       .calls_queued_max = 65536,
+                                       .call_depth_max = 32,
+                                       .graph_steps_max = 1000};
+    static const uint8_t metadata[] = "\x82\xa7version\xa5"
+                                      "1.0.0\xa9"
+                                      "functions\x91\x82\xa4name\xa4"
+                                      "echo\xaaidempotent\xc3";
+    const struct mp_node_event start = {.kind = MP_NODE_START,
+                                        .start = {.addr = mp_slice_str("x")}};
+    const struct mp_node_event module = {
+        .kind = MP_NODE_MODULE,
+        .module = {.name = mp_slice_str("mpreg"),
+                   .metadata = mp_slice_of(metadata, sizeof(metadata) - 1)}};
+    const struct mp_node_event timer = {.kind = MP_NODE_TIMER};
+    const struct mp_node_event ready = {.kind = MP_NODE_WORKER_READY};
+    if (mp_node_new(&n, &cfg, mp_host_alloc(), 1) != MP_OK ||
+        mp_node_step(n, 1, &start, &out) != MP_OK || mp_node_step(n, 1, &module, &out) != MP_OK ||
+        mp_node_step(n, 1, &timer, &out) != MP_OK || mp_node_step(n, 1, &ready, &out) != MP_OK)
+        abort();
+    return n;
+}
+
+static void measure(struct mp_node *n, uint32_t outstanding, uint32_t rounds)
+{
+    static const uint8_t meta[] = "\x91\xaampreg.echo";
+    static const uint8_t args[] = "\x91\xd9\x20"
+                                  "abcdefghijklmnopqrstuvwxyz012345";
+    uint64_t *calls = calloc(outstanding, sizeof(*calls));
+    struct mp_node_effects out;
+    double began = seconds();
+    mp_time now = MP_SECONDS(1);
+    for (uint32_t round = 0; round < rounds; round++) {
+        for (uint32_t i = 0; i < outstanding; i++) {
+            const struct mp_node_event call = {
+                .kind = MP_NODE_CALL,
+                .request = {.client = 1ull << 32,
+                            .id = i + 1,
+                            .meta = mp_slice_of(meta, sizeof(meta) - 1),
+                            .payload = {.bytes = mp_slice_of(args, sizeof(args) - 1)}}};
+            if (mp_node_step(n, now, &call, &out) != MP_OK || out.count != 1 ||
+                out.items[0].kind != MP_NODE_SEND)
+                abort();
+            calls[i] = out.items[0].id;
+        }
+        now += MP_US(10);
+        for (uint32_t i = 0; i < outstanding; i++) {
+            const struct mp_node_event done = {
+                .kind = MP_NODE_COMPLETED,
+                .completed = {.call = calls[i],
+                              .begun_at = now,
+                              .ended_at = now,
+                              .run = 200,
+                              .payload = {.bytes = mp_slice_of(args + 1, sizeof(args) - 2)}}};
+            if (mp_node_step(n, now, &done, &out) != MP_OK || out.count != 1)
+                abort();
+        }
+    }
+    printf("%5u outstanding: %.0f ns a call\n", outstanding,
+           (seconds() - began) * 1e9 / ((double)outstanding * rounds));
+    free(calls);
+}
+
+int main(void)
+{
+    struct mp_node *n = make_node();
+    measure(n, 64, 1000);
+    measure(n, 1, 1000000);
+    measure(n, 64, 30000);
+    measure(n, 1024, 2000);
+    mp_node_free(n);
+    return 0;
+}
