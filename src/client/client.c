@@ -661,8 +661,8 @@ static bool handle_frame(struct mp_client *c, const struct mp_frame_header *h,
     if (h->type == MP_FRAME_GOAWAY) {
         if (c->state == MP_CLIENT_OPEN) {
             c->state = MP_CLIENT_LEAVING;
-            put_error(c, MP_CODE_UNAVAILABLE, "DRAINING",
-                      mp_slice_str("the node is about to stop"), NULL, mp_slice_of(NULL, 0));
+            put_error(c, MP_CODE_UNAVAILABLE, "DRAINING", mp_slice_str("the node is about to stop"),
+                      NULL, mp_slice_of(NULL, 0));
         }
         return true;
     }
