@@ -268,7 +268,7 @@ def functional_units(build):
         yield Unit(part, name, busted(path, lua_of(build)), build, env, timeout=600)
     for path in find("spec/functional/**/*_spec.py"):
         name = path[len("spec/functional/"):-len("_spec.py")]
-        yield Unit(part, name + ".py", ["python3", path], build, env, tap=False, timeout=600)
+        yield Unit(part, name + ".py", ["python3", path], build, env, timeout=600)
 
 
 def fuzz_units():

@@ -122,12 +122,24 @@ static void mark_dirty(struct mp_conn *c)
     c->host->dirty = c;
 }
 
+/* A connection may end between its last answer and the flush. */
+static void unmark_dirty(struct mp_conn *c)
+{
+    struct mp_conn **at = &c->host->dirty;
+    while (c->is_dirty && *at != c)
+        at = &(*at)->next_dirty;
+    if (c->is_dirty)
+        *at = c->next_dirty;
+    c->is_dirty = false;
+}
+
 /* --- closing --- */
 
 static void on_closed(uv_handle_t *handle)
 {
     struct mp_conn *c = (struct mp_conn *)handle->data;
     struct mp_host *h = c->host;
+    unmark_dirty(c);
     close(c->fd);
     while (c->out_first) {
         struct mp_out_part *next = c->out_first->next;
