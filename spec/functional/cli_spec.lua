@@ -122,6 +122,25 @@ describe("the command line", function()
       refused(2, "INVALID_ARGUMENT/USAGE", "nodes", "-n", "nowhere")
     end)
 
+    it("is interrupted while it reads stdin", function()
+      local p = n:spawn({ "call", "mpreg.echo", "-" }, { stdin = true })
+      node.eventually(function()
+        local file = assert(io.open("/proc/" .. p.pid .. "/status"))
+        local caught = file:read("*a"):match("SigCgt:%s*(%x+)")
+        file:close()
+        return tonumber(caught:sub(-1), 16) % 4 >= 2
+      end, "the command to handle SIGINT")
+      p:kill "sigint"
+      assert.are.equal(130, p:wait(20).code)
+    end)
+
+    it("takes no part of itself from the current folder or LUA_PATH", function()
+      write("argparse.lua", "error 'not this one'")
+      local r = run(0, "call", "mpreg.echo", "1",
+        { cwd = folder, env = { LUA_PATH = folder .. "/?.lua" } })
+      assert.are.equal("1\n", r.out)
+    end)
+
     it("ends quietly when nobody reads", function()
       local r = n:mpreg({ "functions" }, { closed_stdout = true })
       assert.is_true(r.code == 0 or r.code == 1)

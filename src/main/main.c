@@ -26,7 +26,8 @@
 #include "src/main/host_binding.h"
 #include "src/worker/worker.h"
 
-#define EXIT_FAILED 1
+#define EXIT_FAILED      1
+#define EXIT_INTERRUPTED 130
 
 struct program {
     char lua_dir[PATH_MAX];
@@ -111,13 +112,17 @@ static void preload(lua_State *L, const char *name, lua_CFunction loader)
     lua_pop(L, 2);
 }
 
-/* Our own library comes first, whatever LUA_PATH says. */
+/* Our own library, then the system's: neither LUA_PATH nor a file that happens to lie in the
+ * current folder may stand in for a part of the program. */
 static void set_path(lua_State *L, const char *lua_dir)
 {
+    static const char here[] = "./?.lua;";
     lua_getglobal(L, "package");
     lua_getfield(L, -1, "path");
     const char *path = lua_tostring(L, -1);
-    lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s", lua_dir, lua_dir, path != NULL ? path : "");
+    if (strncmp(path, here, sizeof(here) - 1) == 0)
+        path += sizeof(here) - 1;
+    lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s", lua_dir, lua_dir, path);
     lua_setfield(L, -3, "path");
     lua_pop(L, 2);
 }
@@ -126,6 +131,8 @@ static void set_path(lua_State *L, const char *lua_dir)
 static int run(lua_State *L)
 {
     struct program *p = (struct program *)lua_touserdata(L, 1);
+    unsetenv("LUA_PATH");
+    unsetenv("LUA_CPATH");
     luaL_openlibs(L);
     lua_pushlightuserdata(L, p);
     lua_setfield(L, LUA_REGISTRYINDEX, "mpreg.program");
@@ -149,6 +156,14 @@ static int run(lua_State *L)
     return 0;
 }
 
+/* Where nothing is cancelled (reading stdin, say), an interrupt just ends the command. Requests in
+ * flight and a node that serves have handlers of their own. */
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    _exit(EXIT_INTERRUPTED);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 0 && is_worker_name(argv[0]))
@@ -159,6 +174,7 @@ int main(int argc, char **argv)
     open_standard_files();
     /* A reader that goes away is noticed by the write that fails. */
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGINT, on_interrupt);
     static struct program program;
     program.argc = argc;
     program.argv = argv;
