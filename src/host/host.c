@@ -147,10 +147,13 @@ void mp_host_step(struct mp_host *h, const struct mp_node_event *ev)
 
 /* --- time --- */
 
+/* libuv fires timers before it polls: one that is due when the loop is entered would leave nothing
+ * to end the poll. uv_stop makes that poll return at once. */
 static void on_timer(uv_timer_t *timer)
 {
     struct mp_host *h = (struct mp_host *)timer->data;
     h->timer_at = MP_NEVER;
+    uv_stop(&h->loop);
 }
 
 /* The next moment at which there is something to do without anybody asking. */
