@@ -204,7 +204,9 @@ def run_unit(unit):
     judge(unit, result, lines, status, late)
     for report in sorted(glob.glob(glob.escape(reports) + ".*")):
         with open(report, encoding="utf-8", errors="replace") as file:
-            result.fail("a sanitizer reported", tail(file.readlines(), 60))
+            told = [line for line in file if "external symbolizer" not in line]
+        if told:
+            result.fail("a sanitizer reported", told[:60])
     return result
 
 
@@ -354,7 +356,7 @@ class Report:
             for title, detail, test in result.failures:
                 print(f"FAILED {unit.id}: {title}")
                 for line in detail:
-                    print(f"    {line}")
+                    print(f"    {line.rstrip()}")
                 print(f"    again: {unit.repeat(test)}", flush=True)
 
     def add_build(self, build, seconds, fault):
