@@ -167,7 +167,8 @@ static void flush_text(struct mp_worker *w, struct mp_call *call)
     lua_State *L = w->state.L;
     call->has_text = false;
     lua_rawgeti(L, LUA_REGISTRYINDEX, w->flush_ref);
-    if (lua_pcall(L, 0, 0, 0) != 0)
+    lua_pushinteger(L, (lua_Integer)call->slot + 1);
+    if (lua_pcall(L, 1, 0, 0) != 0)
         lua_pop(L, 1);
     mp_outbox_abort(w);
 }

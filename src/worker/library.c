@@ -11,7 +11,7 @@
  *   node() → name, cluster, address
  *   resource(name) → value
  *   log(level, message, fields)       a table that cannot be sent is left out
- *   has_text()                        the call has written part of a line
+ *   take_text() → slot                the call writes text; its slot from 1, or 0
  *
  * A yield to the scheduler hands out `mark`, by which a coroutine of the user's own (sandbox.lua)
  * tells it from the user's yields and passes it on. */
@@ -312,22 +312,23 @@ static int library_log(lua_State *L)
     return 0;
 }
 
-static int library_has_text(lua_State *L)
+static int library_take_text(lua_State *L)
 {
     struct mp_worker *w = worker_of(L);
     if (w->call)
         w->call->has_text = true;
-    return 0;
+    lua_pushinteger(L, w->call ? (lua_Integer)w->call->slot + 1 : 0);
+    return 1;
 }
 
 static const luaL_Reg functions[] = {
-    {"begin", library_begin},       {"sleep", library_sleep},
-    {"wait", library_wait},         {"event", library_event},
-    {"drop", library_drop},         {"in_call", library_in_call},
-    {"context", library_context},   {"node", library_node},
-    {"resource", library_resource}, {"log", library_log},
-    {"has_text", library_has_text}, {"take", mp_call_take},
-    {"give", mp_call_give},         {NULL, NULL},
+    {"begin", library_begin},         {"sleep", library_sleep},
+    {"wait", library_wait},           {"event", library_event},
+    {"drop", library_drop},           {"in_call", library_in_call},
+    {"context", library_context},     {"node", library_node},
+    {"resource", library_resource},   {"log", library_log},
+    {"take_text", library_take_text}, {"take", mp_call_take},
+    {"give", mp_call_give},           {NULL, NULL},
 };
 
 void mp_library_push(struct mp_worker *w, lua_State *L)

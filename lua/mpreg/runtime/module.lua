@@ -132,10 +132,8 @@ local function load_error(entry, err)
     return fail("LOAD_ERROR", err:find(entry.file, 1, true) and err or entry.file .. ": " .. err)
   end
   local e = failure.from(err, {}, function() return false end)
-  if not failure.is_error(err) then
-    e.code, e.reason = "INVALID_ARGUMENT", "LOAD_ERROR"
-    e.message = entry.file .. ": " .. e.message
-  end
+  e.code, e.reason = "INVALID_ARGUMENT", "LOAD_ERROR"
+  e.message = entry.file .. ": " .. e.message
   return e
 end
 
@@ -153,6 +151,7 @@ function run(entry)
   stack[#stack + 1] = entry
   local ok, value = pcall(chunk, entry.name)
   stack[#stack] = nil
+  output.flush(0)
   if not ok then
     entry.state, entry.error = "failed", load_error(entry, value)
     return

@@ -201,19 +201,19 @@ local function environments(env)
     if f == 0 then
       return env
     end
-    if type(f) == "function" then
-      return getfenv(f)
-    end
-    return getfenv((f or 1) + 1)
+    -- No tail call: levels count frames.
+    local found = getfenv(type(f) == "function" and f or (f or 1) + 1)
+    return found
   end
   function env.setfenv(f, t)
     if type(f) == "number" then
       if f == 0 then
         error("the environment of a worker cannot be changed", 2)
       end
-      return setfenv(f + 1, t)
+      f = f + 1
     end
-    return setfenv(f, t)
+    local changed = setfenv(f, t)
+    return changed
   end
 end
 
