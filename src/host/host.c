@@ -280,20 +280,28 @@ static void tell_ready(struct mp_host *h)
            h->cfg->is_insecure ? " (insecure)" : "");
 }
 
+/* Sockets are asked once a turn, and not again right after a spin or a sleep that has just done so:
+ * the lone caller's answer leaves one system call earlier. */
 static void run(struct mp_host *h)
 {
+    bool is_polled = false;
     while (!h->is_over) {
-        h->had_input = false;
-        uv_run(&h->loop, UV_RUN_NOWAIT);
+        if (!is_polled) {
+            h->had_input = false;
+            uv_run(&h->loop, UV_RUN_NOWAIT);
+        }
         turn(h);
         if (!h->is_ready_told)
             tell_ready(h);
-        if (h->is_over || h->had_input || mp_workers_have_messages(h))
+        bool has_more = (h->had_input && !is_polled) || mp_workers_have_messages(h);
+        is_polled = !has_more;
+        if (h->is_over || has_more)
             continue;
         if (h->spin != 0 && mp_node_outstanding(h->node) != 0 && spin(h)) {
             h->spin = SPIN_MAX;
             continue;
         }
+        h->had_input = false;
         sleep_until_woken(h);
     }
 }
