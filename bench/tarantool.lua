@@ -15,4 +15,5 @@ box.cfg {
   log_level = 2, net_msg_max = 4096,
 }
 box.schema.user.grant("guest", "super", nil, nil, { if_not_exists = true })
-print "ready"
+io.stdout:write "ready\n"
+io.stdout:flush()
