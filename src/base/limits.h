@@ -1,9 +1,8 @@
-/* Every bound of the system, with what happens there. Those that an operator may change are
- * defaults of node flags; the rest are fixed. */
+/* Every fixed bound of the system, with what happens there. Those that an operator may set are
+ * flags of the node, with their defaults in lua/mpreg/cli/node_config.lua. */
 #pragma once
 
 /* --- names and values --- */
-#define MP_NAME_BYTES_MAX      64          /* one part of a name; longer: refused */
 #define MP_FUNCTION_BYTES_MAX  512         /* module.function; longer: refused */
 #define MP_DEPTH_MAX           128         /* nesting of a value; deeper: refused (UNENCODABLE) */
 #define MP_VALUE_BYTES_MAX     (64u << 20) /* --value-max; larger: refused (TOO_LARGE) */
@@ -16,7 +15,7 @@
 #define MP_FRAME_META_BYTES_MAX (64u << 10) /* meta part of a frame; more: protocol error */
 #define MP_FRAME_SLACK_BYTES    (1u << 20)  /* a frame may be value-max plus this */
 #define MP_PREFACE_TIMEOUT_MS   5000        /* nothing sent by then: closed */
-#define MP_CONN_PENDING_MAX     65536 /* requests in flight on one connection; more: QUEUE_FULL */
+#define MP_CONN_PENDING_MAX     65536 /* requests in flight on one connection; then it is not read */
 #define MP_CONN_OUT_HIGH_BYTES  (1u << 20)   /* unsent answers: the node stops reading requests */
 #define MP_CONN_OUT_MAX_BYTES   (128u << 20) /* unsent answers: plus one value, then closed */
 #define MP_CONNS_MAX            10000        /* open connections; the next one is closed */
@@ -34,13 +33,8 @@
 #define MP_CLIENT_ANSWER_BYTES_MAX (MP_VALUE_BYTES_CEILING + MP_FRAME_SLACK_BYTES)
 
 /* --- calls --- */
-#define MP_CALL_TIMEOUT_MS  30000                   /* --call-timeout */
-#define MP_RUN_TIMEOUT_MS   3600000                 /* --run-timeout */
 #define MP_TIMEOUT_MS_MAX   (366ull * 86400 * 1000) /* a longer deadline: refused */
-#define MP_CALLS_BEGUN_MAX  4096  /* --calls-begun-max, per worker; the next waits */
-#define MP_CALLS_QUEUED_MAX 65536 /* --calls-queued-max, per node; more: QUEUE_FULL */
-#define MP_CALL_DEPTH_MAX   32    /* --call-depth-max; deeper: CALL_DEPTH */
-#define MP_RETRIES_MAX      1000  /* of a call or step; more: refused */
+#define MP_RETRIES_MAX      1000                    /* of a call or step; more: refused */
 #define MP_BACKOFF_MS       100   /* first pause before a retry, doubled, jittered */
 #define MP_BACKOFF_MS_MAX   30000 /* the pause grows no further */
 #define MP_NESTED_CALLS_MAX 65536 /* mpreg.all in one call; more: QUEUE_FULL */
@@ -50,7 +44,6 @@
 #define MP_WORKER_MEMORY_BYTES  (256u << 20) /* --worker-memory; over it: WORKER_MEMORY */
 #define MP_RING_BYTES           (1u << 20)   /* one direction; full: calls wait in the host */
 #define MP_WORKER_KILL_AFTER_MS 250          /* after a deadline, a call that still computes */
-#define MP_WORKER_BUSY_MS       50           /* computing longer: no new neighbours */
 #define MP_LOAD_TIMEOUT_MS      2000         /* loading a module; longer: the module is left out */
 #define MP_CRASHES_MAX          5            /* workers killed by one function in a minute */
 #define MP_CRASH_WINDOW_MS      60000
@@ -64,7 +57,6 @@
 #define MP_LOAD_FOLDER_DEPTH_MAX 32 /* folders below --load */
 
 /* --- graphs --- */
-#define MP_GRAPH_STEPS_MAX       100000      /* --graph-steps-max; more: TOO_LARGE */
 #define MP_GRAPH_EACH_MAX        1000000     /* elements of one `each`; more: TOO_LARGE */
 #define MP_GRAPH_OUTSTANDING_MAX 16384       /* calls of one run handed out at once; others wait */
 #define MP_GRAPH_FAULTS_MAX      1000        /* faults listed of one graph */

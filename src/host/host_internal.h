@@ -93,10 +93,11 @@ struct mp_conn {
     struct mp_out_part *out_first;
     struct mp_out_part *out_last;
     size_t out_bytes;
-    bool is_dirty;   /* on the list of connections to write */
-    bool is_blocked; /* writes wait for the socket */
-    bool is_paused;  /* not read: too much on its way out */
-    bool is_starved; /* not read: no shared block for its frame now */
+    uint32_t in_flight; /* requests that are not answered yet */
+    bool is_dirty;      /* on the list of connections to write */
+    bool is_blocked;    /* writes wait for the socket */
+    bool is_paused;     /* not read: too much on its way out */
+    bool is_starved;    /* not read: no shared block for its frame now */
     bool is_closing_after_write;
     struct mp_conn *next_dirty;
 };

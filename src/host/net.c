@@ -245,7 +245,8 @@ static void conn_write(struct mp_conn *c)
         conn_close(c);
         return;
     }
-    if (c->is_paused && c->out_bytes < MP_CONN_OUT_HIGH_BYTES / 2)
+    if (c->is_paused && c->out_bytes < MP_CONN_OUT_HIGH_BYTES / 2 &&
+        c->in_flight < MP_CONN_PENDING_MAX / 2)
         c->is_paused = false;
     watch(c);
 }
@@ -268,6 +269,14 @@ static struct mp_conn *find_conn(struct mp_host *h, uint64_t client)
         uv_is_closing((uv_handle_t *)&h->conns[place]->poll))
         return NULL;
     return h->conns[place];
+}
+
+static void pause_reading(struct mp_conn *c)
+{
+    if (c->is_paused)
+        return;
+    c->is_paused = true;
+    watch(c);
 }
 
 static void conn_put_frame(struct mp_conn *c, uint64_t id, uint8_t frame, struct mp_slice payload,
@@ -294,16 +303,16 @@ static void conn_put_frame(struct mp_conn *c, uint64_t id, uint8_t frame, struct
         conn_close(c);
         return;
     }
-    if (c->out_bytes > MP_CONN_OUT_HIGH_BYTES && !c->is_paused) {
-        c->is_paused = true;
-        watch(c);
-    }
+    if (c->out_bytes > MP_CONN_OUT_HIGH_BYTES)
+        pause_reading(c);
 }
 
 void mp_net_reply(struct mp_host *h, uint64_t client, uint64_t id, uint8_t frame,
                   struct mp_slice payload, uint64_t handle)
 {
     struct mp_conn *c = find_conn(h, client);
+    if (c && frame != MP_FRAME_EVENT)
+        c->in_flight--;
     if (c && c->state == MP_CONN_OPEN)
         conn_put_frame(c, id, frame, payload, handle);
     else if (handle != 0)
@@ -362,6 +371,8 @@ static void request(struct mp_conn *c, const struct mp_frame_header *f, struct m
         ev.kind = MP_NODE_QUERY;
         break;
     }
+    if (ev.kind != MP_NODE_CANCEL && ++c->in_flight >= MP_CONN_PENDING_MAX)
+        pause_reading(c);
     mp_host_step(c->host, &ev);
 }
 
