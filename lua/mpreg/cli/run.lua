@@ -126,7 +126,8 @@ function M.run(options, output)
   local c, left = require "mpreg.cli.connection".open(options)
   if not c then return output:fail(left) end
 
-  local name = (codec.decode(payload) or {}).name
+  local graph = codec.decode(payload)
+  local name = type(graph) == "table" and graph.name
   local opts = {
     trace = options.trace or (output.can_draw and not options.follow),
     is_following = options.follow, name = type(name) == "string" and name or nil,

@@ -492,9 +492,13 @@ struct mp_slice mp_node_answer_error(struct mp_node *n, const struct mp_rpc_effe
         fault.reason = mp_slice_str("CANCELLED");
         mp_text_put(&text, "the call was cancelled");
     } else {
+        static const char *const reasons[MP_RPC_ORIGIN_KINDS] = {
+            [MP_RPC_CLIENT] = "DEADLINE_EXCEEDED",
+            [MP_RPC_NESTED] = "CALL_TIMEOUT",
+            [MP_RPC_RUN] = "STEP_TIMEOUT",
+        };
         fault.code = MP_CODE_DEADLINE_EXCEEDED;
-        fault.reason = mp_slice_str(e->answer.origin.kind == MP_RPC_CLIENT ? "DEADLINE_EXCEEDED"
-                                                                           : "CALL_TIMEOUT");
+        fault.reason = mp_slice_str(reasons[e->answer.origin.kind]);
         put_function(n, &text, e->answer.function);
         mp_text_put(&text, e->answer.function == MP_RPC_NONE ? " did not appear within "
                                                              : " did not answer within ");
