@@ -4,9 +4,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-bold='' plain=''
-if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
-    bold=$'\e[1m' plain=$'\e[0m'
+bold='' plain='' style=()
+if [ -t 1 ]; then
+    style=(--width "$(tput cols 2>/dev/null || echo 100)")
+    if [ -z "${NO_COLOR:-}" ]; then
+        bold=$'\e[1m' plain=$'\e[0m'
+        style+=(--color)
+    fi
 fi
 heading() { printf '\n%s%s%s\n\n' "$bold" "$*" "$plain"; }
 
@@ -23,7 +27,7 @@ finish() {
         kill "$node" 2>/dev/null || true
         wait "$node" 2>/dev/null || status=$((status ? status : $?))
     fi
-    [ "$status" -eq 0 ] || cat "$folder/log" >&2 2>/dev/null || true
+    [ "$status" -eq 0 ] || [ "$status" -gt 128 ] || cat "$folder/log" >&2 2>/dev/null || true
     rm -rf "$folder"
     exit "$status"
 }
@@ -47,7 +51,7 @@ export MPREG_NODE
 
 heading "Running the pipeline: mpreg run examples/quakes --trace"
 build/mpreg run examples/quakes --trace -o json >"$folder/run.json"
-luajit tools/show_run.lua trace "$folder/run.json"
+luajit tools/show_run.lua trace "$folder/run.json" "${style[@]}"
 heading "The report, which is the run's output"
 luajit tools/show_run.lua report "$folder/run.json"
 
