@@ -7,6 +7,7 @@
  * announcement of sleep and the host's look at it are a store-load handshake (ring.h). */
 #include <errno.h>
 #include <lauxlib.h>
+#include <malloc.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
@@ -193,9 +194,28 @@ static void probe(struct mp_worker *w, uint64_t slept_ns)
     w->short_sleeps = 0;
 }
 
+/* Loading leaves garbage that no call would collect soon: it goes before the first sleep. */
+static int tidy(lua_State *L)
+{
+    lua_gc(L, LUA_GCCOLLECT, 0);
+    return 0;
+}
+
+static void tidy_after_loading(struct mp_worker *w)
+{
+    w->wants_tidying = false;
+    if (lua_cpcall(w->state.L, tidy, NULL) != 0)
+        lua_settop(w->state.L, 0);
+    malloc_trim(0);
+}
+
 static void await_work(struct mp_worker *w)
 {
-    if (spin(w) || !mp_ring_prepare_sleep(&w->channel.to_worker))
+    if (spin(w))
+        return;
+    if (w->wants_tidying)
+        tidy_after_loading(w);
+    if (!mp_ring_prepare_sleep(&w->channel.to_worker))
         return;
     uint64_t began = mp_worker_now();
     await_wake(w);

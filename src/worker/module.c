@@ -150,6 +150,7 @@ void mp_module_load_pending(struct mp_worker *w)
     lua_State *L = w->state.L;
     struct mp_channel_status *status = w->channel.status;
     w->is_set_open = false;
+    w->wants_tidying = w->load_first != NULL;
     while (w->load_first) {
         struct mp_pending_load *p = w->load_first;
         w->load_first = p->next;

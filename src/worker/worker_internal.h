@@ -135,6 +135,7 @@ struct mp_worker {
     bool is_configured;
     bool is_stopping;
     bool did_something;
+    bool wants_tidying;
     bool wants_collect; /* the memory limit was met: collect before anything else */
 
     /* Lua functions and tables of lua/mpreg/runtime, as registry references */

@@ -16,8 +16,8 @@ local environments = setmetatable({}, { __mode = "k" })
 local by_number, by_name = {}, {}
 
 --- Libraries of the installation that a module may require.
-local SHIPPED = { ["cjson"] = true, ["cjson.safe"] = true, ["ffi"] = true, ["bit"] = true,
-  ["jit"] = true, ["string.buffer"] = true, ["table.new"] = true, ["table.clear"] = true,
+local SHIPPED = { ["cjson"] = true, ["cjson.safe"] = true,
+  ["string.buffer"] = true, ["table.new"] = true, ["table.clear"] = true,
   ["mpreg.pipeline"] = true }
 --- Those that each environment has a copy of.
 local OWN = { string = true, table = true, math = true, bit = true, jit = true, io = true,
@@ -88,6 +88,8 @@ local function requirer(env)
     end
     if name == "mpreg" then
       value = public_library()
+    elseif name == "ffi" then
+      value = sandbox.ffi()
     elseif OWN[name] then
       value = env[name]
     else

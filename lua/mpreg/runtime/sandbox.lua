@@ -12,8 +12,8 @@ local M = {}
 local co_create, co_resume, co_running = coroutine.create, coroutine.resume, coroutine.running
 local co_yield, co_isyieldable = coroutine.yield, coroutine.isyieldable
 
-local COPIED = { "string", "table", "math", "bit", "jit" }
-local GLOBALS = { "assert", "collectgarbage", "error", "getmetatable", "ipairs", "next", "pairs",
+local COPIED = { "string", "table", "math", "bit" }
+local GLOBALS = { "assert", "error", "getmetatable", "ipairs", "next", "pairs",
   "pcall", "rawequal", "rawget", "rawlen", "rawset", "select", "setmetatable", "tonumber",
   "tostring", "type", "unpack", "xpcall", "_VERSION", "newproxy" }
 
@@ -178,6 +178,53 @@ local function system()
   return lib
 end
 
+--- What would change the compiler or the collector for all modules is refused.
+local function machine(env)
+  local lib = copy(jit)
+  lib.opt = nil
+  for _, name in ipairs { "on", "off", "flush" } do
+    local change = jit[name]
+    lib[name] = function(f, recursive)
+      if f == true then
+        f = debug.getinfo(2, "f").func
+      end
+      if type(f) ~= "function" then
+        error(("jit.%s without a function would change it for all modules"):format(name), 2)
+      end
+      change(f, recursive)
+    end
+  end
+  env.jit = lib
+  local harmless = { count = true, collect = true, step = true }
+  function env.collectgarbage(what, n)
+    what = what or "collect"
+    if not harmless[what] then
+      error(("collectgarbage(\"%s\") would change it for all modules"):format(tostring(what)), 2)
+    end
+    return collectgarbage(what, n)
+  end
+end
+
+--- The FFI knows one set of C types for all modules: the same declaration may come again (from
+--- another module, or from another version of this one), which the FFI itself refuses.
+local declared = {}
+
+---@return table
+function M.ffi()
+  local lib = copy(require "ffi")
+  local cdef = lib.cdef
+  function lib.cdef(text, ...)
+    if select("#", ...) > 0 or type(text) ~= "string" then
+      return cdef(text, ...)
+    end
+    if not declared[text] then
+      cdef(text)
+      declared[text] = true
+    end
+  end
+  return lib
+end
+
 local function loaders(env)
   local function load_text(chunk, name, mode, chunk_env)
     if mode ~= nil and not tostring(mode):find("t", 1, true) then
@@ -235,6 +282,7 @@ function M.new(host)
   env.debug = { traceback = debug.traceback, getinfo = debug.getinfo, getlocal = debug.getlocal,
     getupvalue = debug.getupvalue, upvalueid = debug.upvalueid }
   env.string.dump = nil
+  machine(env)
   loaders(env)
   environments(env)
   function env.print(...)

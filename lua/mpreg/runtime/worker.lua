@@ -36,6 +36,21 @@ local function describe(err, co, func)
   return failure.from(err, frames, is_sendable)
 end
 
+--- Workers do not all draw the same numbers.
+local function seed()
+  local file = io.open("/dev/urandom", "rb")
+  local bytes = file and file:read(6)
+  if file then
+    file:close()
+  end
+  local number = os.time()
+  for i = 1, #(bytes or "") do
+    number = (number * 256 + bytes:byte(i)) % 2 ^ 52
+  end
+  math.randomseed(number)
+end
+
+seed()
 sandbox.protect()
 jit.opt.start("maxtrace=8000", "maxmcode=16384")
 

@@ -338,6 +338,28 @@ return M
     end
   end)
 
+  it("refuses to change the compiler and the collector for all", function()
+    local functions = functions_of([[
+local M = {}
+function M.f() jit.off() end
+function M.g() collectgarbage("stop") end
+function M.h() jit.off(M.f) jit.off(true) jit.on(M.f, true) return collectgarbage("count") end
+return M
+]])
+    assert.is_false((pcall(functions.f)))
+    assert.is_false((pcall(functions.g)))
+    assert.are.equal("number", type(functions.h()))
+  end)
+
+  it("lets modules declare the same C type", function()
+    for i = 1, 2 do
+      local ok, err = load_one("require('ffi').cdef 'struct spec_point { int x; };' return {}",
+        "point" .. i)
+      assert.is_true(ok, not ok and err.message)
+    end
+    assert.is_false((load_one("require('ffi').cdef 'struct spec_point { int y; };' return {}")))
+  end)
+
   it("logs what is printed, in lines", function()
     local functions = functions_of([[
 local M = {}
