@@ -85,19 +85,26 @@ function Screen:text()
   local shown_running = math.min(#self.running, LINES_MAX)
   local shown_recent = math.min(#self.recent, LINES_MAX - shown_running)
   local room = self.width - 4
+  local rows, name_width, time_width = {}, 0, 0
+  local function add(mark, step, time)
+    local name = text.cut(step.name, math.max(8, math.floor(room / 2)))
+    rows[#rows + 1] = { mark, name, time, step.node }
+    name_width = math.max(name_width, text.width(name))
+    time_width = math.max(time_width, text.width(time))
+  end
   for i = #self.recent - shown_recent + 1, #self.recent do
     local step = self.recent[i]
-    local mark = MARKS[step.mark]
-    local line = ("%s  %s  %s"):format(step.name, text.duration(step.ms), step.node)
-    out[#out + 1] = "  " .. self.paint(mark[1], mark[2]) .. " " .. text.cut(line, room)
+    add(self.paint(MARKS[step.mark][1], MARKS[step.mark][2]), step, text.duration(step.ms))
   end
   for i = 1, shown_running do
     local step = self.running[i]
-    local line = ("%s  since %s  %s"):format(step.name, text.duration(step.at_ms), step.node)
-    if step.total then
-      line = ("%s  %d of %d  %s"):format(step.name, step.done or 0, step.total, step.node)
-    end
-    out[#out + 1] = "  • " .. text.cut(line, room)
+    add("•", step, step.total and ("%d of %d"):format(step.done or 0, step.total)
+      or "since " .. text.duration(step.at_ms))
+  end
+  for _, row in ipairs(rows) do
+    local line = ("%s  %s  %s"):format(text.pad(row[2], name_width),
+      text.pad(row[3], time_width, "right"), row[4])
+    out[#out + 1] = ("  %s %s"):format(row[1], text.cut(line, room))
   end
   if #self.running > shown_running then
     out[#out + 1] = ("  … (+%d running)"):format(#self.running - shown_running)

@@ -20,9 +20,9 @@ describe("render.progress", function()
       { event = "step_progress", step = "by_net", at_ms = 60, done = 3, total = 10 })
     assert.are.same({
       "quakes  ██████                    1 of 4 steps · 60.0 ms",
-      "  ✓ events  45.2 ms  n1",
+      "  ✓ events        45.2 ms  n1",
       "  • strong  since 46.0 ms  n1",
-      "  • by_net  3 of 10  n1",
+      "  • by_net        3 of 10  n1",
     }, screen:text())
     feed(screen,
       { event = "step_failed", step = "strong", at_ms = 90, error = { code = "UNKNOWN" } },
@@ -31,7 +31,7 @@ describe("render.progress", function()
       "quakes  ██████████████████        3 of 4 steps · 1 failed · 90.0 ms",
       "  ✓ events  45.2 ms  n1",
       "  ✗ strong  44.0 ms  n1",
-      "  – report  0.0 ms",
+      "  – report   0.0 ms",
       "  • by_net  3 of 10  n1",
     }, screen:text())
   end)
@@ -60,7 +60,7 @@ describe("render.progress", function()
   it("keeps to the width", function()
     local screen = progress.new { width = 30 }
     feed(screen, started, start(("long"):rep(16), 1))
-    assert.are.equal("  • longlonglonglonglonglongl…", screen:text()[2])
+    assert.are.equal("  • longlonglong…  since 1.0 …", screen:text()[2])
   end)
 
   it("writes an event as a line", function()

@@ -86,6 +86,12 @@ Level 1   0.0 ms                                 100.0%  new:   cancelled: d   s
     assert.are.same({ "         █", 10 }, { trace.bar(0.95, 3, 10) })
   end)
 
+  it("measures a step with each by the clock, not by the sum of its elements", function()
+    local run = quakes()
+    run.steps[2].run_ms, run.steps[2].ended_ms = 900, 150
+    assert.is_truthy(trace.text(run):find("strong (level 1, 50% of the run)", 1, true))
+  end)
+
   it("is colourful only if told so", function()
     assert.is_nil(trace.text(quakes()):find("\27", 1, true))
     assert.is_truthy(trace.text(quakes(), { color = true }):find("\27[32msucceeded\27[0m", 1, true))
