@@ -28,6 +28,7 @@ local OUTSIDE = {
   json = { "libc", "yajl" },
   host = { "libc", "uv", "openssl", "sqlite" },
   ["host/ring"] = { "libc" },
+  sim = { "libc" },
   client = { "libc", "uv", "openssl" },
   binding = { "libc", "uv", "lua" },
   worker = { "libc", "uv", "lua" },

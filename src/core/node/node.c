@@ -437,6 +437,11 @@ uint32_t mp_node_outstanding(const struct mp_node *n)
     return n->rpc.live + runs;
 }
 
+uint32_t mp_node_numbers_in_use(const struct mp_node *n)
+{
+    return n->rpc.used;
+}
+
 const struct mp_catalog *mp_node_catalog(const struct mp_node *n)
 {
     return &n->catalog;

@@ -165,6 +165,8 @@ void mp_node_free(struct mp_node *n);
 bool mp_node_worker_has(const struct mp_node *n, uint32_t worker, uint64_t call);
 /* Calls and runs under way: while there are some, the host may spin for answers. */
 uint32_t mp_node_outstanding(const struct mp_node *n);
+/* Numbers of calls in use, also of those that were answered while an attempt had not ended yet. */
+uint32_t mp_node_numbers_in_use(const struct mp_node *n);
 /* The name of the function that a call calls; empty if there is no such call. */
 struct mp_slice mp_node_function_of(const struct mp_node *n, uint64_t call);
 const struct mp_catalog *mp_node_catalog(const struct mp_node *n);

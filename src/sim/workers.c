@@ -1,0 +1,555 @@
+/* Invented workers. One has one processor: what holds it keeps it until it finishes, sleeps, calls
+ * on or spins; then what is ready goes on, and else the oldest call of the ring begins. What it
+ * says leaves in order and a moment later; what it had said before it died still counts. */
+#include "src/base/assert.h"
+#include "src/sim/world_internal.h"
+#include "src/wire/error.h"
+#include "src/wire/msgpack.h"
+
+#define START_LONGEST   MP_MS(20)
+#define TURN_LONGEST    MP_MS(8)
+#define SLEEP_LONGEST   MP_MS(200)
+#define MESSAGE_LONGEST MP_US(200)
+#define DEATH_LONGEST   MP_MS(3)
+
+static uint64_t place_of(const struct mp_world *w, const struct mp_world_worker *k)
+{
+    return (uint64_t)(k - w->workers);
+}
+
+static void plan(struct mp_world *w, const struct mp_world_worker *k, mp_duration after,
+                 enum mp_world_happening_kind kind, uint64_t call)
+{
+    mp_world_plan(w, after,
+                  (struct mp_world_happening){.kind = kind,
+                                              .place = (uint32_t)place_of(w, k),
+                                              .number = k->incarnation,
+                                              .extra = call});
+}
+
+static struct mp_world_task *find_task(struct mp_world_worker *k, uint64_t call)
+{
+    for (uint32_t i = 0; i < k->task_count; i++)
+        if (k->tasks[i].call == call)
+            return &k->tasks[i];
+    return NULL;
+}
+
+/* Nobody waits for what the task had asked for. */
+static void forget_nested(struct mp_world_worker *k, uint64_t call)
+{
+    for (uint32_t i = 0; i < k->nested_count; i++)
+        if (k->nested[i].parent == call)
+            k->nested[i].parent = 0;
+}
+
+static void remove_task(struct mp_world_worker *k, struct mp_world_task *t)
+{
+    uint32_t i = (uint32_t)(t - k->tasks);
+    forget_nested(k, t->call);
+    k->task_count--;
+    memmove(t, t + 1, (k->task_count - i) * sizeof(*t));
+}
+
+static void say(struct mp_world *w, struct mp_world_worker *k, struct mp_world_message m)
+{
+    k->messages = (struct mp_world_message *)mp_world_grow(
+        w, k->messages, &k->message_capacity, k->message_count + 1, sizeof(*k->messages));
+    k->messages[k->message_count++] = m;
+    if (k->is_outbox_due)
+        return;
+    k->is_outbox_due = true;
+    plan(w, k, mp_world_latency(w, MESSAGE_LONGEST), MP_WORLD_MESSAGES, 0);
+}
+
+/* --- what functions do --- */
+
+static void begin_turn(struct mp_world *w, struct mp_world_worker *k, struct mp_world_task *t)
+{
+    t->state = MP_WORLD_RUNNING;
+    k->running = t->call;
+    k->running_since = w->now;
+    if (!t->is_cancelled && mp_world_chance(w, w->cfg.chances.spins))
+        return; /* until it is killed */
+    plan(w, k, mp_world_latency(w, TURN_LONGEST), MP_WORLD_TURN_ENDS, t->call);
+}
+
+static void mark_begun(struct mp_world *w, struct mp_world_task *t)
+{
+    struct mp_world_serial *s = &w->serials[t->serial];
+    t->begun_at = w->now;
+    t->actions_left = (uint32_t)mp_rng_below(&w->rng, 4);
+    w->report->calls_begun++;
+    if (++s->begins > s->begins_max)
+        mp_world_violation(w, "a call began more often than it may", t->serial);
+}
+
+/* Gives the processor to whoever is next. */
+static void go_on(struct mp_world *w, struct mp_world_worker *k)
+{
+    if (k->state != MP_WORLD_WORKER_READY || k->running != 0)
+        return;
+    for (uint32_t i = 0; i < k->task_count; i++)
+        if (k->tasks[i].state == MP_WORLD_READY) {
+            begin_turn(w, k, &k->tasks[i]);
+            return;
+        }
+    for (uint32_t i = 0; i < k->task_count; i++)
+        if (k->tasks[i].state == MP_WORLD_UNBEGUN) {
+            mark_begun(w, &k->tasks[i]);
+            begin_turn(w, k, &k->tasks[i]);
+            return;
+        }
+}
+
+static void die(struct mp_world *w, struct mp_world_worker *k, mp_duration after)
+{
+    if (k->state == MP_WORLD_WORKER_ENDING)
+        return;
+    k->state = MP_WORLD_WORKER_ENDING;
+    plan(w, k, after, MP_WORLD_WORKER_DIES, 0);
+}
+
+static void finish(struct mp_world *w, struct mp_world_worker *k, struct mp_world_task *t)
+{
+    bool is_error = t->is_cancelled || mp_world_chance(w, w->cfg.chances.fails);
+    say(w, k,
+        (struct mp_world_message){.kind = MP_NODE_COMPLETED,
+                                  .call = t->call,
+                                  .serial = t->serial,
+                                  .is_error = is_error,
+                                  .begun_at = t->begun_at,
+                                  .ended_at = w->now,
+                                  .run = t->run});
+    remove_task(k, t);
+}
+
+static void call_on(struct mp_world *w, struct mp_world_worker *k, struct mp_world_task *t)
+{
+    t->calling = 1 + (uint32_t)mp_rng_below(&w->rng, 3);
+    t->state = MP_WORLD_CALLING;
+    for (uint32_t i = 0; i < t->calling; i++) {
+        k->nested = (struct mp_world_nested *)mp_world_grow(
+            w, k->nested, &k->nested_capacity, k->nested_count + 1, sizeof(*k->nested));
+        k->nested[k->nested_count++] = (struct mp_world_nested){.parent = t->call};
+        say(w, k,
+            (struct mp_world_message){
+                .kind = MP_NODE_NESTED, .call = t->call, .nested = k->nested_count});
+    }
+}
+
+static void end_turn(struct mp_world *w, struct mp_world_worker *k, uint64_t call)
+{
+    struct mp_world_task *t = find_task(k, call);
+    mp_assert(t && k->running == call);
+    k->running = 0;
+    t->run += w->now - k->running_since;
+    if (t->is_cancelled || t->actions_left == 0) {
+        finish(w, k, t);
+        return;
+    }
+    t->actions_left--;
+    t->state = MP_WORLD_READY;
+    if (mp_world_chance(w, w->cfg.chances.dies)) {
+        k->running = call;
+        t->state = MP_WORLD_RUNNING;
+        die(w, k, 0);
+    } else if (mp_world_chance(w, w->cfg.chances.calls_on)) {
+        call_on(w, k, t);
+    } else if (mp_world_chance(w, w->cfg.chances.sleeps)) {
+        t->state = MP_WORLD_ASLEEP;
+        plan(w, k, mp_world_latency(w, SLEEP_LONGEST), MP_WORLD_WAKES, call);
+    }
+}
+
+/* --- what workers say --- */
+
+/* [serial, …] as a result, or an ERROR map. */
+static struct mp_slice put_answer(struct mp_world *w, const struct mp_world_message *m,
+                                  struct mp_buf *b)
+{
+    static const enum mp_code codes[] = {MP_CODE_UNKNOWN, MP_CODE_INVALID_ARGUMENT,
+                                         MP_CODE_RESOURCE_EXHAUSTED};
+    enum mp_err err;
+    if (m->is_error) {
+        const struct mp_fault fault = {.code = codes[mp_rng_below(&w->rng, 3)],
+                                       .reason = mp_slice_str("FUNCTION_ERROR"),
+                                       .message = mp_slice_str("it failed"),
+                                       .is_final = mp_world_chance(w, 100)};
+        err = mp_fault_put(b, &fault);
+    } else {
+        err = mp_mp_put_array(b, 2);
+        if (err == MP_OK)
+            err = mp_mp_put_uint(b, m->serial);
+        if (err == MP_OK)
+            err = mp_mp_put_text(b, "result");
+    }
+    mp_assert(err == MP_OK);
+    return mp_buf_slice(b);
+}
+
+static void say_completed(struct mp_world *w, struct mp_world_worker *k,
+                          const struct mp_world_message *m)
+{
+    struct mp_buf b;
+    uint32_t place = (uint32_t)place_of(w, k);
+    if (!mp_node_worker_has(w->node, place, m->call)) {
+        mp_world_violation(w, "the node does not know what its worker has", m->call);
+        return;
+    }
+    mp_buf_init(&b, w->alloc, 0);
+    const struct mp_node_event ev = {
+        .kind = MP_NODE_COMPLETED,
+        .completed = {.worker = place,
+                      .call = m->call,
+                      .is_error = m->is_error,
+                      .is_retiring = mp_world_chance(w, w->cfg.chances.retires),
+                      .begun_at = m->begun_at,
+                      .ended_at = m->ended_at,
+                      .run = m->run,
+                      .payload = mp_world_payload(w, put_answer(w, m, &b))}};
+    mp_world_step(w, &ev);
+    mp_buf_fini(&b);
+}
+
+static enum mp_err put_nested_options(struct mp_world *w, struct mp_buf *b, uint32_t *retries)
+{
+    bool has_timeout = mp_world_chance(w, 300);
+    bool is_bad = mp_world_chance(w, w->cfg.chances.malformed);
+    *retries = (uint32_t)mp_rng_below(&w->rng, 3);
+    enum mp_err err = mp_mp_put_map(b, 1u + has_timeout + is_bad);
+    if (err == MP_OK)
+        err = mp_mp_put_text(b, "retries");
+    if (err == MP_OK)
+        err = mp_mp_put_uint(b, *retries);
+    if (err == MP_OK && has_timeout)
+        err = mp_mp_put_text(b, "timeout_ms");
+    if (err == MP_OK && has_timeout)
+        err = mp_mp_put_uint(b, 1 + mp_rng_below(&w->rng, 300));
+    if (err == MP_OK && is_bad)
+        err = mp_mp_put_text(b, "retrys");
+    return err == MP_OK && is_bad ? mp_mp_put_nil(b) : err;
+}
+
+static void say_nested(struct mp_world *w, struct mp_world_worker *k,
+                       const struct mp_world_message *m)
+{
+    const struct mp_world_function *f = &mp_world_functions[mp_rng_below(&w->rng, 10)];
+    struct mp_buf options;
+    struct mp_buf args;
+    char name[32];
+    struct mp_text text;
+    uint32_t retries;
+    mp_buf_init(&options, w->alloc, 0);
+    mp_buf_init(&args, w->alloc, 0);
+    mp_text_init(&text, name, sizeof(name));
+    mp_text_put(&text, f->module);
+    mp_text_put(&text, mp_world_chance(w, w->cfg.chances.malformed) ? "!" : ".");
+    mp_text_put(&text, f->name);
+    enum mp_err err = put_nested_options(w, &options, &retries);
+    uint32_t serial = mp_world_new_serial(w, mp_world_begins_max(f, retries));
+    k->nested[m->nested - 1].serial = serial;
+    if (err == MP_OK)
+        err = mp_mp_put_array(&args, 1);
+    if (err == MP_OK)
+        err = mp_mp_put_uint(&args, serial);
+    mp_assert(err == MP_OK);
+    const struct mp_node_event ev = {.kind = MP_NODE_NESTED,
+                                     .nested = {.worker = (uint32_t)place_of(w, k),
+                                                .incarnation = k->incarnation,
+                                                .parent = m->call,
+                                                .nested = m->nested,
+                                                .options = mp_buf_slice(&options),
+                                                .fun = mp_text_slice(&text),
+                                                .args = mp_world_payload(w, mp_buf_slice(&args))}};
+    w->report->nested++;
+    mp_world_step(w, &ev);
+    mp_buf_fini(&options);
+    mp_buf_fini(&args);
+}
+
+static void say_all(struct mp_world *w, struct mp_world_worker *k)
+{
+    uint64_t incarnation = k->incarnation;
+    /* An effect may make it say more meanwhile. */
+    for (uint32_t i = 0; i < k->message_count && k->incarnation == incarnation; i++) {
+        const struct mp_world_message m = k->messages[i];
+        const struct mp_node_event cancel = {.kind = MP_NODE_NESTED_CANCEL,
+                                             .nested = {.worker = (uint32_t)place_of(w, k),
+                                                        .incarnation = incarnation,
+                                                        .nested = m.nested}};
+        if (m.kind == MP_NODE_COMPLETED)
+            say_completed(w, k, &m);
+        else if (m.kind == MP_NODE_NESTED)
+            say_nested(w, k, &m);
+        else
+            mp_world_step(w, &cancel);
+    }
+    k->message_count = 0;
+    k->is_outbox_due = false;
+}
+
+/* --- life and death --- */
+
+static void started(struct mp_world *w, struct mp_world_worker *k)
+{
+    if (mp_world_chance(w, w->cfg.chances.start_fails)) {
+        die(w, k, 0);
+        return;
+    }
+    const struct mp_node_event ready = {.kind = MP_NODE_WORKER_READY,
+                                        .worker = {.worker = (uint32_t)place_of(w, k)}};
+    k->state = MP_WORLD_WORKER_READY;
+    mp_world_step(w, &ready);
+}
+
+static void died(struct mp_world *w, struct mp_world_worker *k)
+{
+    say_all(w, k);
+    uint32_t unbegun_count = 0;
+    uint32_t task_count = k->task_count;
+    uint64_t *unbegun = mp_alloc_take(w->alloc, (task_count + 1) * sizeof(*unbegun));
+    mp_assert(unbegun);
+    for (uint32_t i = 0; i < task_count; i++)
+        if (k->tasks[i].state == MP_WORLD_UNBEGUN)
+            unbegun[unbegun_count++] = k->tasks[i].call;
+    const struct mp_node_event ev = {.kind = MP_NODE_WORKER_DIED,
+                                     .worker = {.worker = (uint32_t)place_of(w, k),
+                                                .incarnation = k->incarnation,
+                                                .running = k->running,
+                                                .unbegun = unbegun,
+                                                .unbegun_count = unbegun_count,
+                                                .how = mp_slice_str("signal 9 (SIGKILL)")}};
+    k->state = MP_WORLD_WORKER_NONE;
+    k->incarnation = 0;
+    k->running = 0;
+    k->task_count = 0;
+    k->nested_count = 0;
+    k->is_outbox_due = false;
+    w->report->worker_deaths++;
+    mp_world_step(w, &ev);
+    mp_alloc_free(w->alloc, unbegun, (task_count + 1) * sizeof(*unbegun));
+}
+
+void mp_world_worker_happening(struct mp_world *w, const struct mp_world_happening *h)
+{
+    struct mp_world_worker *k = &w->workers[h->place];
+    struct mp_world_task *t;
+    if (k->incarnation != h->number)
+        return;
+    if (h->kind == MP_WORLD_WORKER_DIES) {
+        died(w, k);
+        return;
+    }
+    if (k->state == MP_WORLD_WORKER_ENDING)
+        return;
+    switch (h->kind) {
+    case MP_WORLD_WORKER_STARTED:
+        started(w, k);
+        break;
+    case MP_WORLD_TURN_ENDS:
+        end_turn(w, k, h->extra);
+        break;
+    case MP_WORLD_MESSAGES:
+        say_all(w, k);
+        break;
+    default:
+        t = find_task(k, h->extra);
+        if (t && t->state == MP_WORLD_ASLEEP)
+            t->state = MP_WORLD_READY;
+        break;
+    }
+    go_on(w, k);
+}
+
+/* --- what the node asks of them --- */
+
+static void tell_returned(struct mp_world *w, const struct mp_node_effect *e, bool is_back,
+                          bool is_full)
+{
+    const struct mp_node_event ev = {
+        .kind = MP_NODE_RETURNED,
+        .returned = {.worker = e->worker, .call = e->id, .is_back = is_back, .is_full = is_full}};
+    mp_world_answer(w, &ev);
+}
+
+static void on_send(struct mp_world *w, struct mp_world_worker *k, const struct mp_node_effect *e)
+{
+    uint32_t serial = mp_world_serial_in(e->payload.bytes);
+    if (k->state == MP_WORLD_WORKER_NONE || k->state == MP_WORLD_WORKER_STARTING)
+        mp_world_violation(w, "SEND to a worker that is not ready", e->worker);
+    if (serial == 0 || serial >= w->serial_count) {
+        mp_world_violation(w, "SEND with arguments that nobody gave", e->id);
+        return;
+    }
+    for (uint32_t i = 0; i < mp_node_pool(w->node)->worker_count; i++)
+        if (w->workers[i].task_count != 0 && find_task(&w->workers[i], e->id))
+            mp_world_violation(w, "SEND of a call that a worker has", e->id);
+    if (mp_world_chance(w, w->cfg.chances.is_full)) {
+        tell_returned(w, e, true, true);
+        return;
+    }
+    k->tasks = (struct mp_world_task *)mp_world_grow(w, k->tasks, &k->task_capacity,
+                                                     k->task_count + 1, sizeof(*k->tasks));
+    k->tasks[k->task_count++] = (struct mp_world_task){.call = e->id, .serial = serial};
+    go_on(w, k);
+}
+
+static void on_revoke(struct mp_world *w, struct mp_world_worker *k, const struct mp_node_effect *e)
+{
+    struct mp_world_task *t = find_task(k, e->id);
+    if (t && t->state == MP_WORLD_UNBEGUN && k->state == MP_WORLD_WORKER_READY &&
+        mp_world_chance(w, w->cfg.chances.begins_meanwhile)) {
+        mark_begun(w, t);
+        t->state = MP_WORLD_READY;
+        go_on(w, k);
+    }
+    bool is_back = t && t->state == MP_WORLD_UNBEGUN;
+    if (is_back)
+        remove_task(k, t);
+    /* A call that was not even taken (is_full) is on its way back already. */
+    for (uint32_t i = 0; i < w->event_count; i++)
+        if (w->events[i].kind == MP_NODE_RETURNED && w->events[i].returned.call == e->id)
+            return;
+    if (is_back || mp_node_worker_has(w->node, e->worker, e->id))
+        tell_returned(w, e, is_back, false);
+}
+
+static void on_cancel_call(struct mp_world *w, struct mp_world_worker *k,
+                           const struct mp_node_effect *e)
+{
+    struct mp_world_task *t = find_task(k, e->id);
+    if (!t)
+        return; /* its answer is on its way */
+    t->is_cancelled = true;
+    if (t->state != MP_WORLD_ASLEEP && t->state != MP_WORLD_CALLING)
+        return;
+    t->state = MP_WORLD_READY;
+    forget_nested(k, t->call);
+    go_on(w, k);
+}
+
+/* The first failure of several sometimes ends the wait for the others. */
+static void give_up_waiting(struct mp_world *w, struct mp_world_worker *k, uint64_t call)
+{
+    for (uint32_t i = 0; i < k->nested_count; i++)
+        if (k->nested[i].parent == call && !k->nested[i].is_answered)
+            say(w, k,
+                (struct mp_world_message){
+                    .kind = MP_NODE_NESTED_CANCEL, .call = call, .nested = i + 1});
+    forget_nested(k, call);
+}
+
+static void take_result(struct mp_world *w, const struct mp_node_effect *e)
+{
+    struct mp_world_worker *k = &w->workers[(uint32_t)e->client];
+    if (k->incarnation != e->client)
+        return; /* a moment too late */
+    if (e->id == 0 || e->id > k->nested_count || k->nested[e->id - 1].is_answered) {
+        mp_world_violation(w, "RESULT twice, or of no call", e->id);
+        return;
+    }
+    struct mp_world_nested *n = &k->nested[e->id - 1];
+    n->is_answered = true;
+    if (!e->is_error && mp_world_serial_in(e->payload.bytes) != n->serial)
+        mp_world_violation(w, "RESULT of another call", n->serial);
+    struct mp_world_task *t = n->parent != 0 ? find_task(k, n->parent) : NULL;
+    if (!t || t->state != MP_WORLD_CALLING)
+        return;
+    t->calling--;
+    bool is_given_up = e->is_error && t->calling != 0 && mp_world_chance(w, 500);
+    if (is_given_up)
+        give_up_waiting(w, k, t->call);
+    if (is_given_up || t->calling == 0)
+        t->state = MP_WORLD_READY;
+    go_on(w, k);
+}
+
+static void on_result(struct mp_world *w, const struct mp_node_effect *e)
+{
+    take_result(w, e);
+    mp_world_give_block(w, e->payload.handle);
+}
+
+static void on_probe(struct mp_world *w, const struct mp_world_worker *k, uint32_t place)
+{
+    const struct mp_node_event ev = {
+        .kind = MP_NODE_PROBED,
+        .probed = {.worker = place, .running = k->running, .since = k->running_since}};
+    mp_world_answer(w, &ev);
+}
+
+static void on_start(struct mp_world *w, struct mp_world_worker *k, uint32_t place)
+{
+    if (k->state != MP_WORLD_WORKER_NONE)
+        mp_world_violation(w, "a worker is started where one is", place);
+    k->state = MP_WORLD_WORKER_STARTING;
+    k->incarnation = ++w->incarnations << 32 | place;
+    plan(w, k, mp_world_latency(w, START_LONGEST), MP_WORLD_WORKER_STARTED, 0);
+}
+
+void mp_world_worker_effect(struct mp_world *w, const struct mp_node_effect *e)
+{
+    if (e->kind == MP_NODE_RESULT) {
+        on_result(w, e);
+        return;
+    }
+    if (e->worker >= MP_POOL_WORKERS_MAX) {
+        mp_world_violation(w, "there is no such worker", e->worker);
+        return;
+    }
+    struct mp_world_worker *k = &w->workers[e->worker];
+    switch (e->kind) {
+    case MP_NODE_SEND:
+        on_send(w, k, e);
+        break;
+    case MP_NODE_REVOKE:
+        on_revoke(w, k, e);
+        break;
+    case MP_NODE_CANCEL_CALL:
+        on_cancel_call(w, k, e);
+        break;
+    case MP_NODE_PROBE:
+        on_probe(w, k, e->worker);
+        break;
+    case MP_NODE_WORKER_START:
+        on_start(w, k, e->worker);
+        break;
+    case MP_NODE_WORKER_STOP:
+        if (k->task_count != 0)
+            mp_world_violation(w, "STOP of a worker that has calls", e->worker);
+        die(w, k, mp_world_latency(w, DEATH_LONGEST));
+        break;
+    case MP_NODE_WORKER_KILL:
+        die(w, k, mp_world_latency(w, DEATH_LONGEST));
+        break;
+    default:
+        mp_world_violation(w, "an effect that no worker knows", e->kind);
+        break;
+    }
+}
+
+void mp_world_workers_check_idle(struct mp_world *w)
+{
+    uint32_t ready = 0;
+    for (uint32_t i = 0; i < MP_POOL_WORKERS_MAX; i++) {
+        const struct mp_world_worker *k = &w->workers[i];
+        ready += k->state == MP_WORLD_WORKER_READY;
+        if (k->task_count != 0)
+            mp_world_violation(w, "calls left with a worker", i);
+        if (mp_node_pool(w->node)->workers[i].sent != 0)
+            mp_world_violation(w, "the pool thinks that a worker has calls", i);
+    }
+    if (ready != w->cfg.workers)
+        mp_world_violation(w, "workers that serve, in the end", ready);
+}
+
+void mp_world_workers_fini(struct mp_world *w)
+{
+    for (uint32_t i = 0; i < MP_POOL_WORKERS_MAX; i++) {
+        struct mp_world_worker *k = &w->workers[i];
+        mp_alloc_free(w->alloc, k->tasks, k->task_capacity * sizeof(*k->tasks));
+        mp_alloc_free(w->alloc, k->nested, k->nested_capacity * sizeof(*k->nested));
+        mp_alloc_free(w->alloc, k->messages, k->message_capacity * sizeof(*k->messages));
+    }
+}
