@@ -11,6 +11,7 @@
 #define SLEEP_LONGEST   MP_MS(200)
 #define MESSAGE_LONGEST MP_US(200)
 #define DEATH_LONGEST   MP_MS(3)
+#define FULL_LONGEST    MP_MS(20)
 
 static uint64_t place_of(const struct mp_world *w, const struct mp_world_worker *k)
 {
@@ -385,7 +386,9 @@ static void on_send(struct mp_world *w, struct mp_world_worker *k, const struct 
     for (uint32_t i = 0; i < mp_node_pool(w->node)->worker_count; i++)
         if (w->workers[i].task_count != 0 && find_task(&w->workers[i], e->id))
             mp_world_violation(w, "SEND of a call that a worker has", e->id);
-    if (mp_world_chance(w, w->cfg.chances.is_full)) {
+    if (w->now >= k->full_until && mp_world_chance(w, w->cfg.chances.is_full))
+        k->full_until = w->now + mp_world_latency(w, FULL_LONGEST);
+    if (w->now < k->full_until) {
         tell_returned(w, e, true, true);
         return;
     }

@@ -88,7 +88,7 @@ struct mp_world_worker {
     uint64_t incarnation;
     uint64_t running; /* the call that has the processor; 0: none */
     mp_time running_since;
-    bool is_cancel_seen;
+    mp_time full_until; /* its ring has no room */
     bool is_outbox_due;
     uint32_t task_count;
     uint32_t task_capacity;

@@ -23,6 +23,7 @@
 #define PROBE_AFTER     MP_MS(1)
 #define PROBE_SLOW      MP_MS(50)
 #define COST_FIRST      MP_US(20)  /* of a function never seen */
+#define FULL_PAUSE      MP_MS(1)   /* until a ring without room is tried again */
 #define START_AGAIN     MP_MS(100) /* after a worker that never got ready, doubled */
 #define START_AGAIN_MAX MP_SECONDS(10)
 
@@ -511,7 +512,11 @@ static void returned(struct mp_pool *p, mp_time now, const struct mp_pool_event 
     struct mp_pool_task *t = find(p, ev->task);
     mp_assert(t && t->worker == ev->worker);
     struct mp_pool_worker *w = &p->workers[ev->worker];
-    w->is_full = w->is_full || ev->returned.is_full;
+    if (ev->returned.is_full) {
+        /* Not tried again at once, even if it has nothing else: what makes room is elsewhere. */
+        w->is_full = true;
+        w->full_until = mp_time_add(now, FULL_PAUSE);
+    }
     if (ev->returned.is_back) {
         bool is_cancelled = t->state == TASK_CANCELLING;
         worker_detach(p, t);
@@ -524,10 +529,7 @@ static void returned(struct mp_pool *p, mp_time now, const struct mp_pool_event 
             revoke_last(p, ev->worker);
         else if (w->state == MP_POOL_WORKER_RETIRING)
             worker_stop_if_idle(p, ev->worker);
-        if (!w->is_full || w->sent == 0) {
-            w->is_full = w->is_full && w->sent != 0;
-            dispatch(p, now);
-        }
+        dispatch(p, now);
         return;
     }
     if (t->state == TASK_REVOKING) {
@@ -627,6 +629,8 @@ static void probed(struct mp_pool *p, mp_time now, const struct mp_pool_event *e
 static void tick_worker(struct mp_pool *p, uint32_t i, mp_time now)
 {
     struct mp_pool_worker *w = &p->workers[i];
+    if (w->is_full && w->full_until <= now)
+        w->is_full = false;
     if (w->state == MP_POOL_WORKER_STARTING && w->start_at <= now) {
         w->start_at = MP_NEVER;
         emit(p, MP_POOL_START, i, 0, MP_POOL_GONE);
@@ -782,6 +786,8 @@ mp_time mp_pool_deadline(const struct mp_pool *p)
             at = earlier(at, w->start_at);
         else if (w->state != MP_POOL_WORKER_NONE)
             at = earlier(at, earlier(w->probe_at, w->kill_at));
+        if (w->state == MP_POOL_WORKER_READY && w->is_full)
+            at = earlier(at, w->full_until);
     }
     return at;
 }

@@ -130,6 +130,7 @@ struct mp_pool_worker {
     mp_time probe_at;
     mp_time kill_at;
     mp_time start_at;
+    mp_time full_until;
     uint64_t suspect; /* the task that made it a suspect */
 };
 
