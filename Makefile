@@ -32,7 +32,7 @@ check:
 bench:
 	@tools/setup.sh build run
 	@$(MAKE) all
-	@bench/run.sh
+	@bench/run.sh --build $(BUILD) $(if $(ONLY),--only '$(ONLY)')
 
 fuzz:
 	@tools/setup.sh build test
@@ -53,7 +53,7 @@ help:
 	@echo 'make demo                 install what is missing, build, run the quake pipeline on a node'
 	@echo 'make test [ONLY=REGEX]    all tests, or the units whose PART/NAME matches'
 	@echo 'make check                the static checks alone'
-	@echo 'make bench                the benchmarks, beside the peers that are installed'
+	@echo 'make bench [ONLY=REGEX]   the benchmarks, beside the peers that are installed'
 	@echo 'make fuzz [ONLY=REGEX]    a minute of fuzzing for each target'
 	@echo 'make install PREFIX=DIR   binary, Lua library, modules, docs (DESTDIR is honoured)'
 	@echo 'make format               clang-format on all C files; the list of modules in the rockspec'
