@@ -62,6 +62,16 @@ static enum mp_err unknown_option(struct mp_graph *g, uint32_t at, struct mp_sli
     return err != MP_OK ? err : mp_graph_fault_add(g, at, "UNKNOWN_OPTION");
 }
 
+static uint32_t find_option(struct mp_slice name, const char *const *known, uint32_t count)
+{
+    uint32_t k = 0;
+    /* The first letter spares most comparisons. */
+    while (k < count &&
+           !(name.size != 0 && known[k][0] == (char)name.data[0] && mp_slice_is(name, known[k])))
+        k++;
+    return k;
+}
+
 /* Sorts a map's values by their keys into `values`, empty slices where there is none. */
 static enum mp_err read_options(struct mp_graph *g, uint32_t at, struct mp_slice map,
                                 const char *const *known, uint32_t known_count, const char *where,
@@ -77,10 +87,8 @@ static enum mp_err read_options(struct mp_graph *g, uint32_t at, struct mp_slice
         struct mp_slice name = mp_slice_str("(no string)");
         bool is_well_formed = mp_mp_take(&r, &key) == MP_OK && mp_mp_take(&r, &value) == MP_OK;
         mp_assert(is_well_formed);
-        uint32_t k = known_count;
-        if (mp_mp_get_str(key, &name) == MP_OK)
-            for (k = 0; k < known_count && !mp_slice_is(name, known[k]);)
-                k++;
+        uint32_t k = mp_mp_get_str(key, &name) == MP_OK ? find_option(name, known, known_count)
+                                                        : known_count;
         if (k == known_count)
             err = unknown_option(g, at, name, known, known_count, where);
         else if (values[k].size != 0)

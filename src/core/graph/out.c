@@ -5,20 +5,36 @@
 
 #include <stdarg.h>
 
+#define SHORT_BYTES_MAX 31 /* of a string with a length of one byte */
 #define SHOWN_BYTES_MAX 100
 #define DECIMALS        6
 #define DECIMALS_SCALE  1000000u
 
-void mp_out_nil(struct mp_out *o)
+/* Room for `size` more bytes, which then count as written; NULL after an error. Records are mostly
+ * short keys and numbers: writing them in one go is what makes a step cheap to tell about. */
+static uint8_t *take_room(struct mp_out *o, size_t size)
 {
     if (o->err == MP_OK)
-        o->err = mp_mp_put_nil(o->b);
+        o->err = mp_buf_reserve(o->b, size);
+    if (o->err != MP_OK)
+        return NULL;
+    uint8_t *at = o->b->data + o->b->size;
+    o->b->size += size;
+    return at;
+}
+
+void mp_out_nil(struct mp_out *o)
+{
+    uint8_t *at = take_room(o, 1);
+    if (at)
+        *at = 0xc0;
 }
 
 void mp_out_bool(struct mp_out *o, bool v)
 {
-    if (o->err == MP_OK)
-        o->err = mp_mp_put_bool(o->b, v);
+    uint8_t *at = take_room(o, 1);
+    if (at)
+        *at = v ? 0xc3 : 0xc2;
 }
 
 void mp_out_uint(struct mp_out *o, uint64_t v)
@@ -29,20 +45,35 @@ void mp_out_uint(struct mp_out *o, uint64_t v)
 
 void mp_out_float(struct mp_out *o, double v)
 {
-    if (o->err == MP_OK)
-        o->err = mp_mp_put_float(o->b, v);
+    uint64_t raw;
+    uint8_t *at = take_room(o, 9);
+    if (!at)
+        return;
+    memcpy(&raw, &v, 8);
+    *at = 0xcb;
+    for (unsigned i = 8; i > 0; i--) {
+        at[i] = (uint8_t)raw;
+        raw >>= 8;
+    }
 }
 
 void mp_out_text(struct mp_out *o, const char *text)
 {
-    if (o->err == MP_OK)
-        o->err = mp_mp_put_text(o->b, text);
+    mp_out_str(o, mp_slice_str(text));
 }
 
 void mp_out_str(struct mp_out *o, struct mp_slice s)
 {
-    if (o->err == MP_OK)
-        o->err = mp_mp_put_str(o->b, s);
+    if (s.size > SHORT_BYTES_MAX) {
+        o->err = o->err != MP_OK ? o->err : mp_mp_put_str(o->b, s);
+        return;
+    }
+    uint8_t *at = take_room(o, 1 + s.size);
+    if (!at)
+        return;
+    *at = (uint8_t)(0xa0 | s.size);
+    if (s.size != 0)
+        memcpy(at + 1, s.data, s.size);
 }
 
 void mp_out_str_or_nil(struct mp_out *o, struct mp_slice s)
