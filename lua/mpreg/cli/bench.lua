@@ -47,6 +47,10 @@ local function print_text(figures, what, output)
     figures.seconds, figures.calls_per_s, figures.errors))
   output:write(("p50 %.0f µs · p90 %.0f µs · p99 %.0f µs · p99.9 %.0f µs · max %.0f µs\n"):format(
     figures.p50_us, figures.p90_us, figures.p99_us, figures.p999_us, figures.max_us))
+  if (figures.unsent or 0) > 0 then
+    output:write(("%d were due but never sent: more outstanding ones are needed\n"):format(
+      figures.unsent))
+  end
   local names = {}
   for name in pairs(figures.errors_by or {}) do names[#names + 1] = name end
   table.sort(names)
@@ -101,6 +105,7 @@ function M.run(options, output)
   if output.json then
     local document = {}
     for _, key in ipairs(FIGURES) do document[key] = figures[key] end
+    document.unsent = options.rate and figures.unsent
     document.errors_by = next(figures.errors_by or {}) and figures.errors_by or nil
     output:document(require "mpreg.codec".encode(document))
   else
