@@ -135,9 +135,11 @@ describe("the command line", function()
     end)
 
     it("takes no part of itself from the current folder or LUA_PATH", function()
-      write("argparse.lua", "error 'not this one'")
+      assert(os.execute("mkdir -p " .. folder .. "/mpreg/cli") == 0)
+      write("mpreg/cli/init.lua", "error 'not this one'")
+      write("bit.lua", "error 'not this one'")
       local r = run(0, "call", "mpreg.echo", "1",
-        { cwd = folder, env = { LUA_PATH = folder .. "/?.lua" } })
+        { cwd = folder, env = { LUA_PATH = folder .. "/?.lua;" .. folder .. "/?/init.lua" } })
       assert.are.equal("1\n", r.out)
     end)
 

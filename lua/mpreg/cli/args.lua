@@ -1,10 +1,5 @@
---- Arguments of a command: argparse with the rules of ours that it does not know.
----
---- * What looks like a number (`-1`, `-.5e3`) is an argument: such words carry a mark while
----   argparse sees them.
---- * A flag that is not repeatable, given twice, is an error.
---- * Errors are ERROR tables for whoever prints them; argparse itself prints nothing and never
----   exits. Nor does it write the help: it repeats a flag's placeholder for each of its names.
+--- Arguments of a command: flags anywhere, `--` ends them, what looks like a number (`-1`, `-.5e3`)
+--- and a lone `-` are arguments, and a flag that is not repeatable cannot be given twice.
 ---
 --- A command is described by a table:
 ---
@@ -21,8 +16,7 @@ local units = require "mpreg.units"
 
 local M = {}
 
-local NUMBER_MARK = "\1number:"
-local FLAG_BYTES_MAX = 256
+local QUOTED_BYTES_MAX = 40
 
 -- ------------------------------------------------------------------------------------------------
 -- Types: text → value, or nil and what is wrong
@@ -127,38 +121,113 @@ local function key_of(aliases)
   return (long_name(aliases):gsub("-", "_"))
 end
 
-local function build(command)
-  local parser = require "argparse"("mpreg " .. command.name):add_help(false)
-  for _, argument in ipairs(command.arguments or {}) do
-    parser:argument(argument[1]):args(argument.count or 1)
-  end
-  for _, flag in ipairs(command.flags) do
-    local option = flag[2] and parser:option(flag[1]):argname(flag[2]) or parser:flag(flag[1])
-    option:count(flag.many and "*" or "?"):overwrite(false):target(key_of(flag[1]))
-  end
-  return parser
-end
-
---- Every spelling of every flag of a command.
+--- Every spelling of every flag of a command: spelling → flag, and a list of the spellings.
 local function spellings(command)
-  local list = {}
+  local flags, list = {}, {}
   for _, flag in ipairs(command.flags) do
-    for alias in flag[1]:gmatch("%S+") do list[#list + 1] = alias end
+    for alias in flag[1]:gmatch("%S+") do
+      flags[alias] = flag
+      list[#list + 1] = alias
+    end
   end
-  return list
+  return flags, list
 end
 
-local function is_number_like(word)
-  return word:find("^%-%.?%d") and tonumber(word) ~= nil
+local function is_flag(word)
+  local is_number = word:find("^%-%.?%d") and tonumber(word) ~= nil
+  return #word > 1 and word:sub(1, 1) == "-" and not is_number
 end
 
-local function unmark(value)
-  if type(value) == "table" then
-    for key, inner in pairs(value) do value[key] = unmark(inner) end
-  elseif type(value) == "string" and value:sub(1, #NUMBER_MARK) == NUMBER_MARK then
-    return value:sub(#NUMBER_MARK + 1)
+local function unknown_flag(command, alias)
+  local _, known = spellings(command)
+  -- A single letter is near to every other one.
+  local near = #alias > 2 and suggest.nearest(alias, known)
+  if #alias > QUOTED_BYTES_MAX then alias = alias:sub(1, QUOTED_BYTES_MAX) .. "…" end
+  return M.fault(("unknown flag '%s'"):format(alias), near and ("did you mean %s?"):format(near)
+    or ("mpreg %s --help lists its flags"):format(command.name))
+end
+
+--- Puts a flag's value into the result; gives the ERROR of one that is given twice.
+local function set_flag(result, flag, alias, value)
+  local key = key_of(flag[1])
+  if flag.many then
+    result[key] = result[key] or {}
+    table.insert(result[key], value)
+  elseif result[key] ~= nil then
+    return M.fault(("flag '%s' is given twice"):format(alias))
+  else
+    result[key] = value
   end
-  return value
+end
+
+--- The value of a flag: what stands in the same word, else the next word. Gives it and the place of
+--- the last word that was used, or nil and an ERROR.
+local function value_of(flag, alias, inline, words, i)
+  if inline then return inline, i end
+  local value = words[i + 1]
+  if value == nil or is_flag(value) then
+    return nil, M.fault(("flag '%s' needs a value: %s"):format(alias, flag[2]))
+  end
+  return value, i + 1
+end
+
+--- Reads `words[i]`, a flag such as `--name` or `--name=value`. Gives the place of the last word
+--- that belongs to it, or nil and an ERROR.
+local function read_long(command, flags, words, i, result)
+  local alias, inline = words[i]:match("^(%-%-[^=]*)=(.*)$")
+  alias = alias or words[i]
+  local flag = flags[alias]
+  if not flag then return nil, unknown_flag(command, alias) end
+  local value, last = true, i
+  if flag[2] then
+    value, last = value_of(flag, alias, inline, words, i)
+    if not value then return nil, last end
+  elseif inline then
+    return nil, M.fault(("flag '%s' takes no value"):format(alias))
+  end
+  local err = set_flag(result, flag, alias, value)
+  if err then return nil, err end
+  return last
+end
+
+--- The same for short flags, of which one word may hold several (`-ab`, `-ojson`).
+local function read_short(command, flags, words, i, result)
+  local word = words[i]
+  for k = 2, #word do
+    local alias = "-" .. word:sub(k, k)
+    local flag = flags[alias]
+    if not flag then return nil, unknown_flag(command, alias) end
+    local value, last = true, i
+    if flag[2] then
+      value, last = value_of(flag, alias, k < #word and word:sub(k + 1) or nil, words, i)
+      if not value then return nil, last end
+    end
+    local err = set_flag(result, flag, alias, value)
+    if err then return nil, err end
+    if flag[2] then return last end
+  end
+  return i
+end
+
+--- Gives the words that are no flags to the arguments; gives an ERROR if they do not match.
+local function set_arguments(command, given, result)
+  local k = 1
+  for _, argument in ipairs(command.arguments or {}) do
+    if argument.count == "*" then
+      result[argument[1]] = { unpack(given, k) }
+      k = #given + 1
+    else
+      if given[k] == nil and argument.count ~= "?" then
+        return M.fault(("missing argument '%s'"):format(argument[1]),
+          ("mpreg %s --help shows how to write it"):format(command.name))
+      end
+      result[argument[1]] = given[k]
+      k = k + 1
+    end
+  end
+  if k <= #given then
+    return M.fault(("too many arguments: '%s'"):format(given[k]:sub(1, QUOTED_BYTES_MAX)))
+  end
 end
 
 local function apply_types(command, result)
@@ -171,9 +240,6 @@ local function apply_types(command, result)
   for _, flag in ipairs(command.flags) do
     local key = key_of(flag[1])
     local value = result[key]
-    if flag.many and type(value) == "table" and #value == 0 then
-      value, result[key] = nil, nil
-    end
     if flag.type and value ~= nil then
       local name = "--" .. long_name(flag[1])
       local is_list = type(value) == "table"
@@ -196,39 +262,31 @@ end
 ---@return table? result  flags and arguments by name; `help = true` alone if help was asked for
 ---@return table? ERROR
 function M.parse(command, words)
-  local marked = {}
-  for i = 1, #words do
-    local word = words[i]
-    local name = word:match("^%-%-[^=]*")
-    if name and #name > FLAG_BYTES_MAX then
-      return nil, M.fault(("unknown flag '%s…'"):format(name:sub(1, 40)))
-    end
-    marked[i] = is_number_like(word) and NUMBER_MARK .. word or word
-  end
-
   -- Help is given whatever else stands there, right or wrong.
   for i = 1, #words do
     if words[i] == "--" then break end
     if words[i] == "--help" or words[i] == "-h" then return { help = true } end
   end
-
-  local fault
-  local parser = build(command)
-  function parser.error(_, message)
-    message = message:gsub("\nDid you mean.*", ""):gsub(NUMBER_MARK, "")
-      :gsub("%f[%w]option%f[%W]", "flag")
-    local wrong = message:match("^unknown flag '(.*)'$")
-    local near = wrong and #wrong > 2 and suggest.nearest(wrong, spellings(command))
-    fault = M.fault(message, near and ("did you mean %s?"):format(near)
-      or ("mpreg %s --help lists its flags"):format(command.name))
-    error(fault, 0)
+  local flags = spellings(command)
+  local result, given = {}, {}
+  local i = 1
+  while i <= #words do
+    if words[i] == "--" then
+      for k = i + 1, #words do given[#given + 1] = words[k] end
+      break
+    elseif is_flag(words[i]) then
+      local read = words[i]:sub(2, 2) == "-" and read_long or read_short
+      local last, err = read(command, flags, words, i, result)
+      if not last then return nil, err end
+      i = last
+    else
+      given[#given + 1] = words[i]
+    end
+    i = i + 1
   end
-  local ok, result = pcall(parser.parse, parser, marked)
-  if not ok then
-    if fault and result == fault then return nil, fault end
-    error(result, 0)
-  end
-  return apply_types(command, unmark(result))
+  local err = set_arguments(command, given, result)
+  if err then return nil, err end
+  return apply_types(command, result)
 end
 
 -- ------------------------------------------------------------------------------------------------

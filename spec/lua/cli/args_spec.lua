@@ -43,13 +43,14 @@ describe("cli.args", function()
     assert.are.same({ "-1", "-.5e3", "-0", "-", "-12.25", "-1e-3" },
       parse("f", "-1", "-.5e3", "-0", "-", "-12.25", "-1e-3").ARG)
     refused("unknown flag '-1'", "f", "-1x")
+    assert.are.same({ "-1" }, parse("f", "-n", "a:1", "-1").ARG)
     refused("-1 is out of range", "f", "--retries", "-1")
   end)
 
   it("refuses a flag given twice, unless it is repeatable", function()
-    refused("'-t' must be used at most 1 time", "f", "-t", "1s", "-t", "2s")
-    refused("must be used at most 1 time", "f", "-t", "1s", "--timeout", "2s")
-    refused("must be used at most 1 time", "f", "--wait", "--wait")
+    refused("flag '-t' is given twice", "f", "-t", "1s", "-t", "2s")
+    refused("flag '--timeout' is given twice", "f", "-t", "1s", "--timeout", "2s")
+    refused("flag '--wait' is given twice", "f", "--wait", "--wait")
     assert.are.same({ "a:1", "b:2" }, parse("f", "-n", "a:1", "--node", "b:2").node)
   end)
 
@@ -62,12 +63,14 @@ describe("cli.args", function()
 
   it("says what is missing or too much", function()
     refused("missing argument 'FUN'")
-    refused("'-t' requires an argument", "f", "-t")
-    refused("'--wait' does not take arguments", "f", "--wait=1")
+    refused("flag '-t' needs a value: 5s", "f", "-t")
+    refused("flag '--timeout' needs a value: 5s", "f", "--timeout", "--wait")
+    refused("flag '-n' needs a value", "f", "-n", "--", "a:1")
+    refused("flag '--wait' takes no value", "f", "--wait=1")
     local options, err = args.parse({ name = "n", usage = "", summary = "", examples = "",
       flags = { args.HELP } }, { "x" })
     assert.is_nil(options)
-    assert.are.equal("too many arguments", err.message)
+    assert.are.equal("too many arguments: 'x'", err.message)
   end)
 
   it("checks values", function()
@@ -83,6 +86,19 @@ describe("cli.args", function()
     end
     assert.are.same({ "[::1]:7400", "host.example:1" },
       parse("f", "-n", "[::1]:7400", "-n", "host.example:1").node)
+  end)
+
+  it("reads short flags with their value in one word, and several in one", function()
+    local letters = { name = "n", usage = "", summary = "", examples = "", flags = {
+      { "-a --all", false, "" }, { "-b --both", false, "" }, { "-c --count", "N", "" } } }
+    assert.are.same({ all = true, both = true, count = "5" }, args.parse(letters, { "-abc5" }))
+    assert.are.same({ all = true, count = "-5" }, args.parse(letters, { "-ac", "-5" }))
+    assert.are.same({ count = "" }, args.parse(letters, { "--count=" }))
+    assert.are.same({ count = "a=b" }, args.parse(letters, { "--count=a=b" }))
+    local _, err = args.parse(letters, { "-axb" })
+    assert.are.equal("unknown flag '-x'", err.message)
+    _, err = args.parse(letters, { "-aba" })
+    assert.are.equal("flag '-a' is given twice", err.message)
   end)
 
   it("leaves out what was not given", function()
