@@ -209,14 +209,14 @@ static void send_config(struct mp_host *h, struct mp_worker_process *w)
     mp_buf_fini(&b);
 }
 
-static void send_module(struct mp_host *h, struct mp_worker_process *w, uint32_t i)
+static void send_module(struct mp_host *h, struct mp_worker_process *w, uint32_t i, bool is_last)
 {
     struct mp_host_module *m = &h->modules.items[i];
     struct mp_msg_load body = {.module = i,
                                .name_size = (uint32_t)strlen(m->name),
                                .expected_size = (uint32_t)m->expected.size,
                                .source_size = (uint32_t)m->source_size};
-    uint16_t flags = 0;
+    uint16_t flags = is_last ? 0 : MP_RING_MORE;
     if (m->state == MP_MODULE_UNKNOWN && h->describer == w->incarnation)
         flags |= MP_RING_DESCRIBE;
     struct mp_slice source = mp_slice_of(m->source, m->source_size);
@@ -322,7 +322,11 @@ void mp_workers_start(struct mp_host *h, uint32_t place)
     if (h->describer == UINT64_MAX)
         h->describer = w->incarnation;
     send_config(h, w);
+    uint32_t last = 0;
     for (uint32_t i = 0; i < h->modules.count; i++)
         if (h->modules.items[i].state != MP_MODULE_FAILED)
-            send_module(h, w, i);
+            last = i;
+    for (uint32_t i = 0; i < h->modules.count; i++)
+        if (h->modules.items[i].state != MP_MODULE_FAILED)
+            send_module(h, w, i, i == last);
 }

@@ -109,7 +109,7 @@ static int turn(lua_State *L)
         w->did_something = true;
     }
     mp_ring_release(ring);
-    if (w->load_first && !w->is_set_open && mp_ring_is_empty(ring))
+    if (w->load_first && (!w->is_set_open || w->now >= w->set_until) && mp_ring_is_empty(ring))
         mp_module_load_pending(w);
     return 0;
 }
@@ -136,6 +136,8 @@ static uint64_t wake_time(const struct mp_worker *w)
 {
     uint64_t at = mp_heap_first(&w->timers);
     uint64_t room = w->outbox.first ? w->now + ROOM_WAIT_NS : MP_NEVER;
+    if (w->load_first && w->set_until < at)
+        at = w->set_until;
     return at < room ? at : room;
 }
 

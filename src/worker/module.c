@@ -10,6 +10,7 @@
 #include "src/binding/value.h"
 #include "src/worker/worker_internal.h"
 
+#define SET_WAIT    MP_SECONDS(1) /* the host may have had to leave out the last of a set */
 #define MODULES_MAX (MP_MODULES_MAX * 16u) /* numbers grow with every version loaded */
 
 static struct mp_module *need_module(struct mp_worker *w, uint32_t number)
@@ -63,6 +64,7 @@ void mp_module_read(struct mp_worker *w, struct mp_ring_record *record)
         w->load_first = p;
     w->load_last = p;
     w->is_set_open = record->flags & MP_RING_MORE;
+    w->set_until = mp_time_add(w->now, SET_WAIT);
     if (is_large)
         w->args_block = m.at;
     need_module(w, m.module);

@@ -151,7 +151,8 @@ struct mp_worker {
     uint32_t module_count;
     struct mp_pending_load *load_first;
     struct mp_pending_load *load_last;
-    bool is_set_open; /* more of the modules that belong together are to come */
+    bool is_set_open;   /* more of the modules that belong together are to come */
+    uint64_t set_until; /* but not after this time */
 
     struct mp_call **calls;
     uint32_t call_count;

@@ -42,6 +42,17 @@ static void test_set_in_any_order(void **state)
     host_stop(&h);
 }
 
+static void test_set_whose_last_never_comes(void **state)
+{
+    (void)state;
+    struct host h;
+    host_start(&h);
+    host_configure(&h, (struct host_config){0});
+    host_load(&h, 0, "a", "return { f = function(x) return x end }", MP_RING_MORE);
+    expect_loaded(&h, 0, false, "null");
+    host_stop(&h);
+}
+
 static void test_not_described(void **state)
 {
     (void)state;
@@ -255,6 +266,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_set_in_any_order),
+        cmocka_unit_test(test_set_whose_last_never_comes),
         cmocka_unit_test(test_not_described),
         cmocka_unit_test(test_functions_in_the_order_asked_for),
         cmocka_unit_test(test_large_source),
