@@ -335,8 +335,13 @@ void mp_workers_probe(struct mp_host *h, uint32_t place)
     struct mp_worker_process *w = h->workers[place];
     struct mp_node_event ev = {.kind = MP_NODE_PROBED, .probed = {.worker = place}};
     if (w) {
+        const struct mp_ring *ring = &w->channel.to_worker;
+        uint64_t head = atomic_load(&ring->shared->head);
         ev.probed.running = atomic_load(&w->channel.status->running);
         ev.probed.since = atomic_load(&w->channel.status->running_since);
+        ev.probed.progress = head + atomic_load(&w->channel.status->turns);
+        ev.probed.has_unread = head != ring->tail || w->pending.size != 0;
+        ev.probed.has_room = w->pending.size == 0 && ring->tail - head <= ring->capacity / 2;
     }
     if (ev.probed.since > h->now)
         ev.probed.since = h->now;

@@ -476,9 +476,14 @@ static void on_result(struct mp_world *w, const struct mp_node_effect *e)
 
 static void on_probe(struct mp_world *w, const struct mp_world_worker *k, uint32_t place)
 {
-    const struct mp_node_event ev = {
-        .kind = MP_NODE_PROBED,
-        .probed = {.worker = place, .running = k->running, .since = k->running_since}};
+    struct mp_node_event ev = {.kind = MP_NODE_PROBED,
+                               .probed = {.worker = place,
+                                          .running = k->running,
+                                          .since = k->running_since,
+                                          .progress = w->now, /* it is never stopped */
+                                          .has_room = w->now >= k->full_until}};
+    for (uint32_t i = 0; i < k->task_count; i++)
+        ev.probed.has_unread = ev.probed.has_unread || k->tasks[i].state == MP_WORLD_UNBEGUN;
     mp_world_answer(w, &ev);
 }
 

@@ -399,7 +399,8 @@ void mp_node_nested(struct mp_node *n, mp_time now, const struct mp_node_event *
 {
     struct mp_call_options o = {0};
     const char *why = "";
-    const struct mp_pool_event yielded = {.kind = MP_POOL_YIELDED, .worker = ev->nested.worker};
+    const struct mp_pool_event yielded = {
+        .kind = MP_POOL_YIELDED, .worker = ev->nested.worker, .task = ev->nested.parent};
     mp_node_step_pool(n, now, &yielded);
     const struct mp_rpc_call *parent = mp_rpc_get(&n->rpc, ev->nested.parent);
     if (!parent || parent->state != MP_RPC_ACTIVE || parent->is_timed_out ||

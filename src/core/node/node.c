@@ -306,6 +306,9 @@ static void pool_event(struct mp_node *n, mp_time now, const struct mp_node_even
         e.worker = ev->probed.worker;
         e.probed.running = ev->probed.running;
         e.probed.since = ev->probed.since;
+        e.probed.progress = ev->probed.progress;
+        e.probed.has_unread = ev->probed.has_unread;
+        e.probed.has_room = ev->probed.has_room;
     } else {
         e.kind = MP_POOL_READY;
         e.worker = ev->worker.worker;

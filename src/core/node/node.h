@@ -105,7 +105,10 @@ struct mp_node_event {
             uint32_t worker;
             uint64_t running;
             mp_time since;
-        } probed;
+            uint64_t progress;
+            bool has_unread;
+            bool has_room;
+        } probed; /* as in pool.h */
         struct {
             uint32_t worker;
             uint64_t incarnation;

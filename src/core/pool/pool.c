@@ -9,9 +9,15 @@
  * a worker reads its ring in order, what it has not begun is always a tail of its list.
  *
  * A worker that no answer has come from for PROBE_AFTER is probed: the driver looks which task has
- * the CPU. If one has had it for longer than that, the worker gets nothing new, and its unbegun
- * tail is taken back as soon as another worker could take it. This bounds what a long computation
- * costs the calls behind it, without a timer while nothing is outstanding. */
+ * the CPU, and whether the worker reads its ring. If one task has had the CPU for longer than that,
+ * or nothing is read although no task has it (the process is stopped, or starved), the worker gets
+ * nothing new, and its unbegun tail is taken back as soon as another worker could take it. This
+ * bounds what a long computation costs the calls behind it, without a timer while nothing is
+ * outstanding. A worker whose tasks all wait for something has no load, whatever they cost before.
+ *
+ * A task that nobody waits for and that has kept the CPU for SUSPECT_AFTER since makes its worker a
+ * suspect: it is replaced at once, and killed later unless the task ends. A stopped worker without
+ * such a task is never replaced: there is nothing to show that it is broken. */
 #include "src/core/pool/pool.h"
 
 #include <string.h>
@@ -22,8 +28,14 @@
 #define AHEAD_NS        MP_MS(2)  /* what may wait in a ring; more waits here, for any worker */
 #define PROBE_AFTER     MP_MS(1)
 #define PROBE_SLOW      MP_MS(50)
+#define ZOMBIE_PROBE    MP_MS(10)
+#define STUCK_AFTER     MP_MS(20)
+#define SUSPECT_AFTER   MP_MS(5)      /* so long a call may take to end once nobody waits for it */
+#define STOP_WAIT       MP_SECONDS(1) /* for a worker told to stop; then it is killed */
+#define LEAVING_MIN     4             /* retiring workers that are let be, however few are wanted */
+#define DISPATCH_MAX    256           /* tasks sent or ended in one step */
+#define EFFECTS_BASE    (16 + 4 * MP_POOL_WORKERS_MAX + DISPATCH_MAX)
 #define COST_FIRST      MP_US(20)  /* of a function never seen */
-#define FULL_PAUSE      MP_MS(1)   /* until a ring without room is tried again */
 #define START_AGAIN     MP_MS(100) /* after a worker that never got ready, doubled */
 #define START_AGAIN_MAX MP_SECONDS(10)
 
@@ -94,7 +106,7 @@ static struct mp_pool_task *find(const struct mp_pool *p, uint64_t task)
     return &p->tasks[slot];
 }
 
-/* --- effects: room is made before a step begins, so that none can fail halfway --- */
+/* --- effects: room for any step is made when a task comes, so that no other step can fail --- */
 
 static enum mp_err reserve_effects(struct mp_pool *p, uint32_t wanted)
 {
@@ -168,6 +180,21 @@ static void worker_detach(struct mp_pool *p, struct mp_pool_task *t)
     w->zombies -= t->state == TASK_ZOMBIE;
 }
 
+/* The task waits for something: what it costs is no longer ahead of the others. */
+static void settle(struct mp_pool *p, struct mp_pool_task *t)
+{
+    struct mp_pool_worker *w = &p->workers[t->worker];
+    mp_assert(w->load_ns >= t->cost_ns);
+    w->load_ns -= t->cost_ns;
+    t->cost_ns = 0;
+}
+
+static void settle_all(struct mp_pool *p, struct mp_pool_worker *w)
+{
+    for (uint32_t slot = w->last; w->load_ns != 0; slot = p->tasks[slot].previous)
+        settle(p, &p->tasks[slot]);
+}
+
 /* --- starting and ending tasks --- */
 
 static void enqueue(struct mp_pool *p, struct mp_pool_task *t, bool is_first)
@@ -187,6 +214,8 @@ static void finish(struct mp_pool *p, struct mp_pool_task *t)
     struct mp_pool_function *f = &p->functions[t->function];
     bool was_held = t->state == TASK_HELD;
     task_move(t, TASK_FREE);
+    mp_assert(p->live > 0);
+    p->live--;
     if (was_held)
         return;
     mp_assert(f->active > 0);
@@ -225,7 +254,7 @@ static void unqueue(struct mp_pool *p, struct mp_pool_task *t)
 static bool is_usable(const struct mp_pool *p, uint32_t i, bool is_nested)
 {
     const struct mp_pool_worker *w = &p->workers[i];
-    return w->state == MP_POOL_WORKER_READY && !w->is_computing && !w->is_full &&
+    return w->state == MP_POOL_WORKER_READY && !w->is_computing && !w->is_stuck && !w->is_full &&
            (is_nested || w->sent < p->cfg.begun_max);
 }
 
@@ -255,39 +284,53 @@ static void send(struct mp_pool *p, struct mp_pool_task *t, uint32_t worker, mp_
     list_append(p, &w->first, &w->last, slot_of(t->id));
     if (w->sent == 0)
         w->active_at = now;
+    w->is_tail_begun = false;
     w->sent++;
     w->load_ns += t->cost_ns;
-    if (w->probe_at == MP_NEVER)
+    if (w->probe_at == MP_NEVER) {
         w->probe_at = now + PROBE_AFTER;
+        w->still_since = now;
+    }
     emit(p, MP_POOL_SEND, worker, t->id, MP_POOL_GONE);
 }
 
-/* Sends what waits, as far as workers take it. */
+/* Sends what waits, as far as workers take it. Tasks of a function that is refused meanwhile end.
+ */
 static void dispatch(struct mp_pool *p, mp_time now)
 {
+    uint32_t count = 0;
+    p->is_cut = false;
     for (int q = 0; q < 2; q++) {
-        while (p->queue_first[q] != MP_POOL_NONE && p->effect_count + 8 < p->effect_capacity) {
-            uint32_t worker = choose(p, q == 0);
-            if (worker == MP_POOL_NONE)
-                break;
+        while (p->queue_first[q] != MP_POOL_NONE) {
             struct mp_pool_task *t = &p->tasks[p->queue_first[q]];
-            list_remove(p, &p->queue_first[q], &p->queue_last[q], slot_of(t->id));
-            p->queued--;
-            send(p, t, worker, now);
+            bool is_refused = p->functions[t->function].refused_until > now;
+            uint32_t worker = is_refused ? MP_POOL_NONE : choose(p, q == 0);
+            if (!is_refused && worker == MP_POOL_NONE)
+                break;
+            if (count++ == DISPATCH_MAX) {
+                p->is_cut = true;
+                return;
+            }
+            unqueue(p, t);
+            if (is_refused)
+                end(p, t, MP_POOL_CRASH_LOOP);
+            else
+                send(p, t, worker, now);
         }
     }
 }
 
 /* Asks back what a worker has not begun, newest first. How much that is, only the answers show: the
- * driver stops being asked at the first task that was begun. */
-static void revoke_last(struct mp_pool *p, uint32_t worker)
+ * driver stops being asked at the first task that was begun. False if there is nothing to ask. */
+static bool revoke_last(struct mp_pool *p, uint32_t worker)
 {
     struct mp_pool_worker *w = &p->workers[worker];
-    if (w->last == MP_POOL_NONE || p->tasks[w->last].state != TASK_SENT)
-        return;
+    if (w->is_tail_begun || w->last == MP_POOL_NONE || p->tasks[w->last].state != TASK_SENT)
+        return false;
     struct mp_pool_task *t = &p->tasks[w->last];
     task_move(t, TASK_REVOKING);
     emit(p, MP_POOL_REVOKE, worker, t->id, MP_POOL_GONE);
+    return true;
 }
 
 static bool other_is_usable(const struct mp_pool *p, uint32_t worker)
@@ -298,15 +341,41 @@ static bool other_is_usable(const struct mp_pool *p, uint32_t worker)
     return false;
 }
 
+/* Whether what the worker has not begun had better run elsewhere. */
+static bool is_blocked(const struct mp_pool_worker *w)
+{
+    return w->is_computing || w->is_stuck || w->state == MP_POOL_WORKER_SUSPECT ||
+           w->state == MP_POOL_WORKER_RETIRING;
+}
+
+/* Somebody has time, and nothing waits here: it may take over what waits behind a computation. */
+static void relieve(struct mp_pool *p)
+{
+    if (p->queue_first[0] != MP_POOL_NONE || p->queue_first[1] != MP_POOL_NONE)
+        return;
+    for (uint32_t i = 0; i < p->worker_count; i++)
+        if (is_blocked(&p->workers[i]) && !p->workers[i].is_tail_begun && other_is_usable(p, i))
+            revoke_last(p, i);
+}
+
 /* --- workers --- */
 
-static void worker_start(struct mp_pool *p, mp_time at)
+static uint32_t count_state(const struct mp_pool *p, enum mp_pool_worker_state state)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < p->worker_count; i++)
+        count += p->workers[i].state == state;
+    return count;
+}
+
+/* Starts one worker at that time; false if there is no place now. */
+static bool worker_start(struct mp_pool *p, mp_time at)
 {
     uint32_t i = 0;
     while (i < p->worker_count && p->workers[i].state != MP_POOL_WORKER_NONE)
         i++;
     if (i == MP_POOL_WORKERS_MAX)
-        return;
+        return false;
     if (i == p->worker_count)
         p->worker_count++;
     p->workers[i] = (struct mp_pool_worker){.state = MP_POOL_WORKER_STARTING,
@@ -316,16 +385,42 @@ static void worker_start(struct mp_pool *p, mp_time at)
                                             .probe_at = MP_NEVER,
                                             .kill_at = MP_NEVER,
                                             .start_at = at};
+    return true;
 }
 
-static void worker_stop_if_idle(struct mp_pool *p, uint32_t i)
+/* Starts as many as are missing; without a place for them they follow when one that leaves is gone.
+ */
+static void start_missing(struct mp_pool *p, mp_time at)
+{
+    uint32_t count = count_state(p, MP_POOL_WORKER_STARTING) + count_state(p, MP_POOL_WORKER_READY);
+    while (count < p->workers_wanted && worker_start(p, at))
+        count++;
+}
+
+static void worker_stop_if_idle(struct mp_pool *p, uint32_t i, mp_time now)
 {
     struct mp_pool_worker *w = &p->workers[i];
     if (w->state != MP_POOL_WORKER_RETIRING || w->sent != 0)
         return;
     w->state = MP_POOL_WORKER_ENDING;
     w->probe_at = MP_NEVER;
+    w->kill_at = mp_time_add(now, STOP_WAIT);
     emit(p, MP_POOL_STOP, i, 0, MP_POOL_GONE);
+}
+
+/* A worker retires with calls that may wait for long. Of too many such the oldest is given up. */
+static void limit_retiring(struct mp_pool *p, mp_time now)
+{
+    uint32_t max = p->workers_wanted > LEAVING_MIN ? p->workers_wanted : LEAVING_MIN;
+    if (count_state(p, MP_POOL_WORKER_RETIRING) <= max)
+        return;
+    struct mp_pool_worker *oldest = NULL;
+    for (uint32_t i = 0; i < p->worker_count; i++) {
+        struct mp_pool_worker *w = &p->workers[i];
+        if (w->state == MP_POOL_WORKER_RETIRING && (!oldest || w->retired_at < oldest->retired_at))
+            oldest = w;
+    }
+    oldest->kill_at = now;
 }
 
 /* From now on it gets nothing new; another takes its place. */
@@ -333,22 +428,15 @@ static void worker_replace(struct mp_pool *p, uint32_t i, enum mp_pool_worker_st
                            mp_time now)
 {
     p->workers[i].state = state;
+    p->workers[i].retired_at = now;
     p->restarts++;
-    worker_start(p, now);
+    limit_retiring(p, now);
+    start_missing(p, now);
     revoke_last(p, i);
 }
 
-static void suspect(struct mp_pool *p, uint32_t i, struct mp_pool_task *t, mp_time now)
+static void crashed(struct mp_pool_function *f, mp_time now)
 {
-    struct mp_pool_worker *w = &p->workers[i];
-    w->suspect = t->id;
-    w->kill_at = mp_time_add(t->cancelled_at, MP_MS(MP_WORKER_KILL_AFTER_MS));
-    worker_replace(p, i, MP_POOL_WORKER_SUSPECT, now);
-}
-
-static void crashed(struct mp_pool *p, struct mp_pool_function *f, mp_time now)
-{
-    (void)p;
     uint8_t kept = 0;
     for (uint8_t i = 0; i < f->crash_count; i++)
         if (now - f->crashes[i] < MP_MS(MP_CRASH_WINDOW_MS))
@@ -411,7 +499,9 @@ static enum mp_err grow_functions(struct mp_pool *p, uint32_t key)
 static enum mp_err submit(struct mp_pool *p, mp_time now, const struct mp_pool_event *ev)
 {
     uint32_t slot = slot_of(ev->task);
-    enum mp_err err = grow_tasks(p, slot);
+    enum mp_err err = reserve_effects(p, EFFECTS_BASE + p->live + 1);
+    if (err == MP_OK)
+        err = grow_tasks(p, slot);
     if (err == MP_OK)
         err = grow_functions(p, ev->submit.function);
     if (err != MP_OK)
@@ -427,6 +517,7 @@ static enum mp_err submit(struct mp_pool *p, mp_time now, const struct mp_pool_e
         emit(p, MP_POOL_END, 0, ev->task, MP_POOL_QUEUE_FULL);
         return MP_OK;
     }
+    p->live++;
     t->id = ev->task;
     t->function = ev->submit.function;
     t->is_nested = ev->submit.is_nested;
@@ -495,16 +586,40 @@ static void done(struct mp_pool *p, mp_time now, const struct mp_pool_event *ev)
     finish(p, t);
     if (was_zombie)
         emit(p, MP_POOL_END, 0, id, MP_POOL_GONE);
-    if (w->state == MP_POOL_WORKER_SUSPECT && w->suspect == id) {
-        w->state = MP_POOL_WORKER_RETIRING;
+    if (w->suspect == id) {
+        w->suspect = 0;
         w->kill_at = MP_NEVER;
+        if (w->state == MP_POOL_WORKER_SUSPECT)
+            w->state = MP_POOL_WORKER_RETIRING;
     }
     if (ev->done.is_retiring && w->state == MP_POOL_WORKER_READY)
         worker_replace(p, ev->worker, MP_POOL_WORKER_RETIRING, now);
-    if (w->state == MP_POOL_WORKER_RETIRING)
-        worker_stop_if_idle(p, ev->worker);
+    worker_stop_if_idle(p, ev->worker, now);
     if (p->queued != 0)
         dispatch(p, now);
+    relieve(p);
+}
+
+/* A chain of answers to REVOKE: each that came back asks for the one before it. What came back is
+ * sent elsewhere when the chain ends, so that it keeps its order. */
+static void came_back(struct mp_pool *p, mp_time now, const struct mp_pool_event *ev,
+                      struct mp_pool_task *t)
+{
+    struct mp_pool_worker *w = &p->workers[ev->worker];
+    bool is_cancelled = t->state == TASK_CANCELLING;
+    worker_detach(p, t);
+    if (is_cancelled)
+        end(p, t, MP_POOL_GONE);
+    else
+        enqueue(p, t, true);
+    if (ev->returned.is_full) {
+        w->is_full = true;
+        w->probe_at = mp_time_add(now, PROBE_AFTER);
+    } else if (!is_cancelled && revoke_last(p, ev->worker)) {
+        return;
+    }
+    worker_stop_if_idle(p, ev->worker, now);
+    dispatch(p, now);
 }
 
 static void returned(struct mp_pool *p, mp_time now, const struct mp_pool_event *ev)
@@ -512,28 +627,14 @@ static void returned(struct mp_pool *p, mp_time now, const struct mp_pool_event 
     struct mp_pool_task *t = find(p, ev->task);
     mp_assert(t && t->worker == ev->worker);
     struct mp_pool_worker *w = &p->workers[ev->worker];
-    if (ev->returned.is_full) {
-        /* Not tried again at once, even if it has nothing else: what makes room is elsewhere. */
-        w->is_full = true;
-        w->full_until = mp_time_add(now, FULL_PAUSE);
-    }
     if (ev->returned.is_back) {
-        bool is_cancelled = t->state == TASK_CANCELLING;
-        worker_detach(p, t);
-        if (is_cancelled)
-            end(p, t, MP_POOL_GONE);
-        else
-            enqueue(p, t, true);
-        /* What stands before it in the ring was maybe not begun either. */
-        if (!is_cancelled && !ev->returned.is_full)
-            revoke_last(p, ev->worker);
-        else if (w->state == MP_POOL_WORKER_RETIRING)
-            worker_stop_if_idle(p, ev->worker);
-        dispatch(p, now);
+        came_back(p, now, ev, t);
         return;
     }
+    w->is_tail_begun = w->is_tail_begun || w->last == slot_of(t->id);
     if (t->state == TASK_REVOKING) {
         task_move(t, TASK_SENT);
+        dispatch(p, now);
         return;
     }
     mp_assert(t->state == TASK_CANCELLING);
@@ -560,7 +661,7 @@ static void orphan(struct mp_pool *p, struct mp_pool_task *t, const struct mp_po
     bool was_begun = was_running || !is_among(t->id, ev->died.unbegun, ev->died.unbegun_count);
     worker_detach(p, t);
     if (was_running)
-        crashed(p, &p->functions[t->function], now);
+        crashed(&p->functions[t->function], now);
     if (!is_wanted) {
         end(p, t, MP_POOL_GONE);
     } else if (was_running) {
@@ -588,49 +689,84 @@ static void died(struct mp_pool *p, mp_time now, const struct mp_pool_event *ev)
     if (state == MP_POOL_WORKER_STARTING) {
         mp_duration pause = START_AGAIN << (p->failed_starts < 7 ? p->failed_starts : 7);
         p->failed_starts++;
-        worker_start(p, mp_time_add(now, pause < START_AGAIN_MAX ? pause : START_AGAIN_MAX));
+        start_missing(p, mp_time_add(now, pause < START_AGAIN_MAX ? pause : START_AGAIN_MAX));
         p->restarts++;
-    } else if (state == MP_POOL_WORKER_READY) {
-        p->restarts++;
-        worker_start(p, now);
+    } else {
+        p->restarts += state == MP_POOL_WORKER_READY;
+        start_missing(p, now);
     }
     dispatch(p, now);
+}
+
+/* A task that nobody waits for has the CPU. */
+static void watch_zombie(struct mp_pool *p, mp_time now, uint32_t i, const struct mp_pool_task *t,
+                         mp_time since)
+{
+    struct mp_pool_worker *w = &p->workers[i];
+    mp_time from = since > t->cancelled_at ? since : t->cancelled_at;
+    if (mp_time_add(from, SUSPECT_AFTER) > now) {
+        w->probe_at = mp_time_add(from, SUSPECT_AFTER);
+        return;
+    }
+    if (w->kill_at == MP_NEVER) {
+        w->suspect = t->id;
+        w->kill_at = mp_time_add(from, MP_MS(MP_WORKER_KILL_AFTER_MS));
+    }
+    if (w->state == MP_POOL_WORKER_READY)
+        worker_replace(p, i, MP_POOL_WORKER_SUSPECT, now);
+}
+
+static mp_duration next_probe(mp_duration held)
+{
+    return held / 4 < PROBE_AFTER ? PROBE_AFTER : held / 4 > PROBE_SLOW ? PROBE_SLOW : held / 4;
+}
+
+static void probed_idle(struct mp_pool *p, mp_time now, const struct mp_pool_event *ev)
+{
+    struct mp_pool_worker *w = &p->workers[ev->worker];
+    w->is_computing = false;
+    w->is_stuck = ev->probed.has_unread && now - w->still_since >= STUCK_AFTER;
+    if (ev->probed.has_unread) {
+        w->probe_at = now + next_probe(now - w->still_since);
+    } else {
+        /* All that it has waits for something. */
+        settle_all(p, w);
+        w->probe_at = w->zombies != 0 ? now + ZOMBIE_PROBE
+                      : w->is_full    ? now + PROBE_AFTER
+                                      : MP_NEVER;
+    }
 }
 
 static void probed(struct mp_pool *p, mp_time now, const struct mp_pool_event *ev)
 {
     struct mp_pool_worker *w = &p->workers[ev->worker];
-    w->is_probing = false;
     if (w->state == MP_POOL_WORKER_NONE || w->state == MP_POOL_WORKER_ENDING)
         return;
-    struct mp_pool_task *t = find(p, ev->probed.running);
-    if (t && t->worker != ev->worker)
-        t = NULL;
-    if (t && t->state == TASK_ZOMBIE && w->state == MP_POOL_WORKER_READY)
-        suspect(p, ev->worker, t, now);
-    else if (t && t->state == TASK_ZOMBIE && w->state == MP_POOL_WORKER_RETIRING &&
-             w->kill_at == MP_NEVER)
-        w->kill_at = mp_time_add(t->cancelled_at, MP_MS(MP_WORKER_KILL_AFTER_MS));
-    bool was_computing = w->is_computing;
-    w->is_computing = t && now - ev->probed.since >= PROBE_AFTER;
-    if (!w->is_computing) {
-        /* Its calls wait for something; with nobody to be watched there is nothing to probe for. */
-        w->probe_at = w->zombies != 0 ? now + MP_MS(10) : MP_NEVER;
-        if (was_computing)
-            dispatch(p, now);
-        return;
+    if (ev->probed.progress != w->progress || ev->probed.running != 0) {
+        w->progress = ev->probed.progress;
+        w->still_since = now;
     }
-    mp_duration held = (now - ev->probed.since) / 4;
-    w->probe_at = now + (held < PROBE_AFTER ? PROBE_AFTER : held > PROBE_SLOW ? PROBE_SLOW : held);
-    if (w->state != MP_POOL_WORKER_READY || other_is_usable(p, ev->worker))
-        revoke_last(p, ev->worker);
+    w->is_full = w->is_full && !ev->probed.has_room;
+    if (ev->probed.running == 0) {
+        probed_idle(p, now, ev);
+    } else {
+        struct mp_pool_task *t = find(p, ev->probed.running);
+        if (t && t->worker != ev->worker)
+            t = NULL;
+        mp_duration held = now - ev->probed.since;
+        w->is_stuck = false;
+        w->is_computing = t && held >= PROBE_AFTER;
+        w->probe_at = now + next_probe(held);
+        if (t && t->state == TASK_ZOMBIE)
+            watch_zombie(p, now, ev->worker, t, ev->probed.since);
+    }
+    dispatch(p, now);
+    relieve(p);
 }
 
 static void tick_worker(struct mp_pool *p, uint32_t i, mp_time now)
 {
     struct mp_pool_worker *w = &p->workers[i];
-    if (w->is_full && w->full_until <= now)
-        w->is_full = false;
     if (w->state == MP_POOL_WORKER_STARTING && w->start_at <= now) {
         w->start_at = MP_NEVER;
         emit(p, MP_POOL_START, i, 0, MP_POOL_GONE);
@@ -643,13 +779,13 @@ static void tick_worker(struct mp_pool *p, uint32_t i, mp_time now)
     }
     if (w->probe_at > now)
         return;
-    if (w->sent == 0) {
+    bool must_look = w->zombies != 0 || w->is_full || w->is_stuck;
+    if (w->sent == 0 && !must_look) {
         w->probe_at = MP_NEVER;
-    } else if (w->zombies == 0 && now - w->active_at < PROBE_AFTER) {
+    } else if (!must_look && now - w->active_at < PROBE_AFTER) {
         w->probe_at = w->active_at + PROBE_AFTER;
     } else {
         w->probe_at = now + PROBE_SLOW;
-        w->is_probing = true;
         emit(p, MP_POOL_PROBE, i, 0, MP_POOL_GONE);
     }
 }
@@ -664,10 +800,9 @@ static void tick(struct mp_pool *p, mp_time now)
 static void resize(struct mp_pool *p, mp_time now, uint32_t workers)
 {
     mp_assert(workers >= 1 && workers <= MP_WORKERS_MAX);
-    while (p->workers_wanted < workers) {
-        p->workers_wanted++;
-        worker_start(p, now);
-    }
+    if (p->workers_wanted < workers)
+        p->workers_wanted = workers;
+    start_missing(p, now);
     tick(p, now);
 }
 
@@ -679,37 +814,26 @@ static void ready(struct mp_pool *p, mp_time now, uint32_t worker)
     w->state = MP_POOL_WORKER_READY;
     p->failed_starts = 0;
     dispatch(p, now);
+    relieve(p);
 }
 
-static void yielded(struct mp_pool *p, mp_time now, uint32_t worker)
+static void yielded(struct mp_pool *p, mp_time now, const struct mp_pool_event *ev)
 {
-    struct mp_pool_worker *w = &p->workers[worker];
+    struct mp_pool_worker *w = &p->workers[ev->worker];
+    struct mp_pool_task *t = find(p, ev->task);
     w->active_at = now;
-    if (!w->is_computing)
-        return;
     w->is_computing = false;
-    dispatch(p, now);
-}
-
-/* The most effects that one event can have. */
-static uint32_t effects_max(const struct mp_pool *p, const struct mp_pool_event *ev)
-{
-    uint32_t base = 16 + 4 * p->worker_count;
-    if (ev->kind == MP_POOL_DIED)
-        return base + p->workers[ev->worker].sent + 256;
-    if (ev->kind == MP_POOL_RESIZE)
-        return base + ev->resize.workers;
-    /* What dispatch() sends at once is bounded by this; the rest goes with the next event. */
-    return base + (p->queued < 256 ? p->queued : 256);
+    if (t && t->worker == ev->worker && t->state >= TASK_SENT)
+        settle(p, t);
+    if (p->queued != 0)
+        dispatch(p, now);
 }
 
 enum mp_err mp_pool_step(struct mp_pool *p, mp_time now, const struct mp_pool_event *ev,
                          struct mp_pool_effects *out)
 {
+    enum mp_err err = MP_OK;
     p->effect_count = 0;
-    enum mp_err err = reserve_effects(p, effects_max(p, ev));
-    if (err != MP_OK)
-        return err;
     switch (ev->kind) {
     case MP_POOL_SUBMIT:
         err = submit(p, now, ev);
@@ -733,10 +857,12 @@ enum mp_err mp_pool_step(struct mp_pool *p, mp_time now, const struct mp_pool_ev
         probed(p, now, ev);
         break;
     case MP_POOL_YIELDED:
-        yielded(p, now, ev->worker);
+        yielded(p, now, ev);
         break;
     case MP_POOL_RESIZE:
-        resize(p, now, ev->resize.workers);
+        err = reserve_effects(p, EFFECTS_BASE + p->live);
+        if (err == MP_OK)
+            resize(p, now, ev->resize.workers);
         break;
     case MP_POOL_TIMER:
         tick(p, now);
@@ -779,15 +905,13 @@ static mp_time earlier(mp_time a, mp_time b)
 
 mp_time mp_pool_deadline(const struct mp_pool *p)
 {
-    mp_time at = MP_NEVER;
+    mp_time at = p->is_cut ? 0 : MP_NEVER;
     for (uint32_t i = 0; i < p->worker_count; i++) {
         const struct mp_pool_worker *w = &p->workers[i];
         if (w->state == MP_POOL_WORKER_STARTING)
             at = earlier(at, w->start_at);
         else if (w->state != MP_POOL_WORKER_NONE)
             at = earlier(at, earlier(w->probe_at, w->kill_at));
-        if (w->state == MP_POOL_WORKER_READY && w->is_full)
-            at = earlier(at, w->full_until);
     }
     return at;
 }
@@ -807,8 +931,5 @@ mp_time mp_pool_refused_until(const struct mp_pool *p, uint32_t function, mp_tim
 
 uint32_t mp_pool_ready_count(const struct mp_pool *p)
 {
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < p->worker_count; i++)
-        count += p->workers[i].state == MP_POOL_WORKER_READY;
-    return count;
+    return count_state(p, MP_POOL_WORKER_READY);
 }

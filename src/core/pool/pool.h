@@ -5,9 +5,9 @@
  * submitted ends exactly once: by a DONE event that the pool accepts, or by an END effect.
  *
  * Dispatch weighs by time, not by count: each function has a moving average of the time it holds
- * the CPU, each worker the sum over what was sent to it. A worker known to compute for longer than
- * a moment gets nothing new, and what it has not begun goes to another one as soon as one is free.
- */
+ * the CPU, each worker the sum over what was sent to it and has not given way yet. A worker known
+ * to compute for longer than a moment, or not to run at all, gets nothing new, and what it has not
+ * begun goes to another one as soon as one is free. */
 #pragma once
 
 #include <stdbool.h>
@@ -30,7 +30,7 @@ enum mp_pool_event_kind {
     MP_POOL_READY,    /* a worker has loaded all modules */
     MP_POOL_DIED,     /* a worker's process is gone */
     MP_POOL_PROBED,   /* answer to PROBE */
-    MP_POOL_YIELDED,  /* a message showed that the worker's running call gave way */
+    MP_POOL_YIELDED,  /* a message showed that the task gave way, and now waits */
     MP_POOL_RESIZE,   /* start that many workers */
     MP_POOL_TIMER
 };
@@ -61,6 +61,9 @@ struct mp_pool_event {
         struct {
             uint64_t running; /* 0: none */
             mp_time since;
+            uint64_t progress; /* any number that changes whenever the worker gets on */
+            bool has_unread;   /* something was sent that it has not read */
+            bool has_room;     /* its ring takes more */
         } probed;
         struct {
             uint32_t workers;
@@ -120,18 +123,21 @@ struct mp_pool_worker {
     uint64_t done;     /* tasks it has answered */
     uint64_t load_ns;  /* expected CPU time of what it has */
     bool is_computing; /* one call has held the CPU for more than a moment */
+    bool is_stuck;     /* it reads nothing although no call has its CPU: stopped, or starved */
     /* private */
-    bool is_full;    /* its ring had no room */
-    bool is_probing; /* a PROBE is on its way */
-    uint32_t first;  /* its tasks, oldest first */
+    bool is_full;       /* its ring had no room */
+    bool is_tail_begun; /* its newest task was begun: there is nothing to take back */
+    uint32_t first;     /* its tasks, oldest first */
     uint32_t last;
     uint32_t zombies;  /* tasks that nobody waits for */
     mp_time active_at; /* last sign of progress */
     mp_time probe_at;
     mp_time kill_at;
     mp_time start_at;
-    mp_time full_until;
-    uint64_t suspect; /* the task that made it a suspect */
+    mp_time retired_at;
+    uint64_t progress;   /* at the last probe */
+    mp_time still_since; /* it has been so */
+    uint64_t suspect;    /* the task that made it a suspect */
 };
 
 struct mp_pool_task;
@@ -142,6 +148,7 @@ struct mp_pool {
     uint32_t worker_count; /* places in use, some maybe NONE */
     uint32_t workers_wanted;
     uint32_t queued; /* tasks that no worker has yet */
+    uint32_t live;   /* tasks that have not ended */
     uint64_t restarts;
     struct mp_pool_worker workers[MP_POOL_WORKERS_MAX];
     /* private */
@@ -157,11 +164,12 @@ struct mp_pool {
     uint32_t effect_count;
     uint32_t effect_capacity;
     uint32_t failed_starts;
+    bool is_cut; /* a dispatch was cut short: it goes on with the next step */
 };
 
 MP_MUST_USE enum mp_err mp_pool_init(struct mp_pool *p, const struct mp_pool_config *cfg,
                                      struct mp_alloc *a, uint64_t seed);
-/* MP_ENOMEM only from SUBMIT, which then has no effect. */
+/* MP_ENOMEM only from SUBMIT and RESIZE, which then have no effect. */
 MP_MUST_USE enum mp_err mp_pool_step(struct mp_pool *p, mp_time now, const struct mp_pool_event *ev,
                                      struct mp_pool_effects *out);
 mp_time mp_pool_deadline(const struct mp_pool *p);
