@@ -12,6 +12,8 @@ local NAMES_MAX = 12
 local PATH_MAX = 12
 -- Of more levels the first and the last are shown, half of these each.
 local LEVELS_MAX = 40
+local NEW_COLUMNS_MAX = 40
+local TAIL_COLUMNS_MIN = 12
 local EIGHTHS = { "▏", "▎", "▍", "▌", "▋", "▊", "▉" }
 
 --- A bar of `columns` columns: it begins in the column of its start, and is as long as it lasted,
@@ -55,12 +57,11 @@ end
 local OTHER_STATUSES = { "failed", "timed_out", "cancelled", "skipped", "running", "pending" }
 local STATUS_STYLE = { succeeded = "green", failed = "red", timed_out = "red", lost = "red" }
 
-local function header(run, paint)
+local function header(run, name, paint)
   local summary = run.summary
-  local parts = { ("Run %s"):format(text.clean(run.run_id or "?")) }
   local status = text.clean(run.status)
-  local name = run.name and " " .. paint("bold", text.clean(run.name)) or ""
-  parts[1] = parts[1] .. name
+  local parts = { "Run " .. text.clean(run.run_id or "?") }
+  if name then parts[1] = parts[1] .. " " .. paint("bold", text.clean(name)) end
   parts[2] = paint(STATUS_STYLE[status] or "yellow", status)
   parts[3] = text.count(summary.levels, "level")
   parts[4] = text.count(summary.steps, "step")
@@ -81,34 +82,71 @@ local function time_of(step)
   return sum
 end
 
-local function footer(run, paint)
+local function bottleneck(run, paint)
   local summary = run.summary
-  local parts = {}
-  if type(summary.bottleneck_step) == "string" then
-    local of
-    for _, step in ipairs(run.steps) do
-      if step.name == summary.bottleneck_step then of = step end
-    end
-    local ms = of and time_of(of) or 0
-    local share = summary.total_ms > 0 and math.min(100, 100 * ms / summary.total_ms) or 0
-    parts[1] = ("%s %s (level %s, %.0f%% of the run)"):format(paint("dim", "bottleneck:"),
-      text.clean(summary.bottleneck_step), tostring(summary.bottleneck_level), share)
+  if type(summary.bottleneck_step) ~= "string" then return nil end
+  local ms = 0
+  for _, step in ipairs(run.steps) do
+    if step.name == summary.bottleneck_step then ms = time_of(step) end
   end
-  local path = summary.critical_path
-  if type(path) == "table" and #path > 0 then
-    local names = {}
-    for i = 1, #path do names[i] = text.clean(path[i]) end
-    if #names > PATH_MAX then
-      local head = PATH_MAX / 2
-      local short = {}
-      for i = 1, head do short[i] = names[i] end
-      short[head + 1] = ("… (+%d)"):format(#names - PATH_MAX)
-      for i = 1, head do short[head + 1 + i] = names[#names - head + i] end
-      names = short
+  local share = summary.total_ms > 0 and math.min(100, 100 * ms / summary.total_ms) or 0
+  return ("%s %s (level %s, %.0f%% of the run)"):format(paint("dim", "bottleneck:"),
+    text.clean(summary.bottleneck_step), tostring(summary.bottleneck_level), share)
+end
+
+local function critical_path(run, paint)
+  local path = run.summary.critical_path
+  if type(path) ~= "table" or #path == 0 then return nil end
+  local names = {}
+  local half = PATH_MAX / 2
+  for i = 1, #path do
+    if #path <= PATH_MAX or i <= half or i > #path - half then
+      names[#names + 1] = text.clean(path[i])
+    elseif i == half + 1 then
+      names[#names + 1] = ("… (+%d)"):format(#path - PATH_MAX)
     end
-    parts[#parts + 1] = paint("dim", "critical path:") .. " " .. table.concat(names, " → ")
   end
-  return table.concat(parts, " · ")
+  return paint("dim", "critical path:") .. " " .. table.concat(names, " → ")
+end
+
+--- What all lines of levels have in common: texts, and how wide their columns are.
+local function lay_out(run, levels)
+  local layout = { durations = {}, news = {}, duration_width = 8, new_width = 0,
+    label_width = #tostring(math.max(0, run.summary.levels - 1)) }
+  for k = 1, run.summary.levels do
+    local succeeded = levels[k] and levels[k].by_status.succeeded or {}
+    layout.durations[k] = text.duration(run.summary.level_ms[k] or 0)
+    layout.news[k] = text.names(succeeded, NAMES_MAX)
+    layout.duration_width = math.max(layout.duration_width, text.width(layout.durations[k]))
+    layout.new_width = math.max(layout.new_width, text.width(layout.news[k]))
+  end
+  layout.new_width = math.min(layout.new_width, NEW_COLUMNS_MAX)
+  return layout
+end
+
+local function level_line(run, level, k, layout, available, opts)
+  local total = math.max(run.summary.total_ms, 1e-6)
+  local bar, used = "", 0
+  if level.start then
+    bar, used = M.bar(level.start / total, (run.summary.level_ms[k] or 0) / total, BAR_COLUMNS)
+  end
+  local head = ("Level %s %s  "):format(text.pad(tostring(k - 1), layout.label_width, "right"),
+    text.pad(layout.durations[k], layout.duration_width, "right"))
+  local progress = ("%6s"):format(("%.1f%%"):format(100 * k / run.summary.levels))
+  local tail = "  new: " .. text.pad(layout.news[k], layout.new_width)
+  for _, status in ipairs(OTHER_STATUSES) do
+    if level.by_status[status] then
+      tail = tail .. "   " .. status .. ": " .. text.names(level.by_status[status], NAMES_MAX)
+    end
+  end
+  tail = tail .. "   available: " .. text.names(available, NAMES_MAX)
+  if opts.width then
+    local columns = text.width(head) + BAR_COLUMNS + 1 + #progress
+    tail = text.cut(tail, math.max(TAIL_COLUMNS_MIN, opts.width - columns))
+  end
+  local is_bad = level.by_status.failed or level.by_status.timed_out
+  return head .. text.painter(opts.color)(is_bad and "red" or "green", bar)
+    .. (" "):rep(BAR_COLUMNS - used + 1) .. progress .. (tail:gsub(" +$", ""))
 end
 
 --- The trace of a run object, ending with a newline.
@@ -118,62 +156,23 @@ end
 function M.text(run, opts)
   opts = opts or {}
   local paint = text.painter(opts.color)
-  local summary = run.summary
+  local out = { header(run, opts.name, paint) }
   local levels = gather(run)
-  local count = summary.levels
-  local total = math.max(summary.total_ms, 1e-6)
-  local out = { header({ run_id = run.run_id, name = run.name or opts.name, status = run.status,
-    summary = summary }, paint) }
-
-  local label_width = #tostring(math.max(0, count - 1))
-  local durations, duration_width = {}, 8
-  for k = 1, count do
-    durations[k] = text.duration(summary.level_ms and summary.level_ms[k] or 0)
-    duration_width = math.max(duration_width, text.width(durations[k]))
-  end
-
-  local bar_columns = BAR_COLUMNS
-  local new_width, news = 0, {}
-  for k = 1, count do
-    local level = levels[k] or { by_status = {} }
-    news[k] = text.names(level.by_status.succeeded or {}, NAMES_MAX)
-    new_width = math.max(new_width, text.width(news[k]))
-  end
-
+  local count = run.summary.levels
+  local layout = lay_out(run, levels)
   local available = {}
-  local function add_level(k)
-    local level = levels[k] or { by_status = {} }
-    local bar, used = "", 0
-    if level.start then
-      bar, used = M.bar(level.start / total, (summary.level_ms[k] or 0) / total, bar_columns)
-    end
-    local is_bad = level.by_status.failed or level.by_status.timed_out
-    local line = ("Level %s %s  "):format(text.pad(tostring(k - 1), label_width, "right"),
-      text.pad(durations[k], duration_width, "right"))
-    local columns = text.width(line) + bar_columns + 1 + 6
-    line = line .. paint(is_bad and "red" or "green", bar) .. (" "):rep(bar_columns - used + 1)
-      .. ("%6s"):format(("%.1f%%"):format(100 * k / count))
-    local tail = "  new: " .. text.pad(news[k], math.min(new_width, 40))
-    for _, status in ipairs(OTHER_STATUSES) do
-      if level.by_status[status] then
-        tail = tail .. "   " .. status .. ": " .. text.names(level.by_status[status], NAMES_MAX)
-      end
-    end
-    tail = tail .. "   available: " .. text.names(available, NAMES_MAX)
-    if opts.width then tail = text.cut(tail, math.max(12, opts.width - columns)) end
-    out[#out + 1] = line .. (tail:gsub(" +$", ""))
-  end
   for k = 1, count do
-    local succeeded = levels[k] and levels[k].by_status.succeeded or {}
-    for _, name in ipairs(succeeded) do available[#available + 1] = name end
+    local level = levels[k] or { by_status = {} }
+    for _, name in ipairs(level.by_status.succeeded or {}) do available[#available + 1] = name end
     if count <= LEVELS_MAX or k <= LEVELS_MAX / 2 or k > count - LEVELS_MAX / 2 then
-      add_level(k)
+      out[#out + 1] = level_line(run, level, k, layout, available, opts)
     elseif k == LEVELS_MAX / 2 + 1 then
       out[#out + 1] = ("… (+%d levels)"):format(count - LEVELS_MAX)
     end
   end
-  local last = footer(run, paint)
-  if last ~= "" then out[#out + 1] = last end
+  local last = { bottleneck(run, paint) }
+  last[#last + 1] = critical_path(run, paint)
+  if #last > 0 then out[#out + 1] = table.concat(last, " · ") end
   return table.concat(out, "\n") .. "\n"
 end
 
