@@ -141,13 +141,16 @@ static uint64_t wake_time(const struct mp_worker *w)
     return at < room ? at : room;
 }
 
-/* True if there is work. */
+/* True if there is work. A yield that lasts longer than the whole budget says that somebody
+ * computes on this core: then the worker sleeps, and its budget stays, because nothing was learnt
+ * about the caller. (A shorter long yield is the caller's own work, and must not end the spin.) */
 static bool spin(struct mp_worker *w)
 {
     uint64_t began = mp_worker_now();
     uint64_t budget = w->spin_ns;
     uint64_t wake = wake_time(w);
-    for (uint64_t now = began; now - began < budget; now = mp_worker_now()) {
+    uint64_t now = began;
+    while (now - began < budget) {
         if (!mp_ring_is_empty(&w->channel.to_worker)) {
             w->spin_ns = SPIN_NS_MAX;
             return true;
@@ -155,6 +158,10 @@ static bool spin(struct mp_worker *w)
         if (now >= wake || w->channel.to_worker.is_broken)
             return true;
         sched_yield();
+        uint64_t after = mp_worker_now();
+        if (after - now > SPIN_NS_MAX)
+            return !mp_ring_is_empty(&w->channel.to_worker);
+        now = after;
     }
     if (budget != 0)
         w->spin_ns = budget < SPIN_NS_MAX / 8 ? 0 : budget / 4;
