@@ -49,18 +49,26 @@ enum mp_err mp_catalog_init(struct mp_catalog *c, const struct mp_catalog_config
     return err;
 }
 
+/* The one block that copy_module() made. */
+static void free_module(struct mp_catalog *c, const struct mp_catalog_module *m)
+{
+    mp_alloc_free(c->alloc, (void *)(uintptr_t)m->metadata.data,
+                  m->metadata.size + m->name.size + m->hash.size);
+}
+
+static void free_name(struct mp_catalog *c, const struct mp_catalog_function *f)
+{
+    mp_alloc_free(c->alloc, (void *)(uintptr_t)f->name.data, f->name.size);
+}
+
 void mp_catalog_fini(struct mp_catalog *c)
 {
     if (!c->alloc)
         return;
-    for (uint32_t i = 0; i < c->module_count; i++) {
-        struct mp_catalog_module *m = &c->modules[i];
-        mp_alloc_free(c->alloc, (void *)(uintptr_t)m->metadata.data,
-                      m->metadata.size + m->name.size + m->hash.size);
-    }
+    for (uint32_t i = 0; i < c->module_count; i++)
+        free_module(c, &c->modules[i]);
     for (uint32_t i = 0; i < c->function_count; i++)
-        mp_alloc_free(c->alloc, (void *)(uintptr_t)c->functions[i].name.data,
-                      c->functions[i].name.size);
+        free_name(c, &c->functions[i]);
     mp_alloc_free(c->alloc, c->functions, c->function_capacity * sizeof(*c->functions));
     mp_alloc_free(c->alloc, c->modules, c->module_capacity * sizeof(*c->modules));
     mp_alloc_free(c->alloc, c->resources, c->resource_count * sizeof(*c->resources));
@@ -104,14 +112,15 @@ static struct mp_slice text_of(struct mp_slice map, const char *key)
     return mp_slice_of(NULL, 0);
 }
 
-static int64_t int_of(struct mp_slice map, const char *key)
+/* A number above 0, at most `max`; 0 if there is none. */
+static uint64_t uint_of(struct mp_slice map, const char *key, uint64_t max)
 {
     struct mp_slice value;
     int64_t number;
-    if (mp_mp_map_get(map, mp_slice_str(key), &value) == MP_OK &&
-        mp_mp_get_int(value, &number) == MP_OK && number > 0)
-        return number;
-    return 0;
+    if (mp_mp_map_get(map, mp_slice_str(key), &value) != MP_OK ||
+        mp_mp_get_int(value, &number) != MP_OK || number <= 0)
+        return 0;
+    return (uint64_t)number < max ? (uint64_t)number : max;
 }
 
 /* Every entry of an array is a name. */
@@ -146,8 +155,8 @@ static enum mp_err read_function(struct mp_catalog *c, struct mp_slice module_na
     *f = (struct mp_catalog_function){
         .name = mp_slice_of(full, size),
         .next = MP_CATALOG_NONE,
-        .concurrency = (uint32_t)int_of(map, "concurrency"),
-        .timeout = MP_MS(int_of(map, "timeout_ms")),
+        .concurrency = (uint32_t)uint_of(map, "concurrency", UINT32_MAX),
+        .timeout = MP_MS(uint_of(map, "timeout_ms", MP_TIMEOUT_MS_MAX)),
         .metadata = map,
     };
     struct mp_slice value;
@@ -180,12 +189,34 @@ static enum mp_err chain(struct mp_catalog *c, uint32_t key)
     return MP_OK;
 }
 
+/* Takes the function that was added last out of the catalog again. */
+static void drop_last_function(struct mp_catalog *c)
+{
+    const struct mp_catalog_function *f = &c->functions[--c->function_count];
+    uint32_t first = MP_CATALOG_NONE;
+    if (mp_map_get(&c->by_name, f->name, &first) && first == f->key) {
+        if (f->next == MP_CATALOG_NONE) {
+            (void)mp_map_remove(&c->by_name, f->name);
+        } else {
+            enum mp_err err = mp_map_set(&c->by_name, f->name, f->next);
+            mp_assert(err == MP_OK); /* the key is there, so nothing grows */
+        }
+    } else if (first != MP_CATALOG_NONE) {
+        struct mp_catalog_function *before = &c->functions[first];
+        while (before->next != MP_CATALOG_NONE && before->next != f->key)
+            before = &c->functions[before->next];
+        before->next = before->next == f->key ? f->next : before->next;
+    }
+    free_name(c, f);
+}
+
+/* All functions of the module, or none. */
 static enum mp_err add_functions(struct mp_catalog *c, uint32_t module, struct mp_slice list)
 {
     uint32_t count;
     struct mp_mp_reader r;
     struct mp_catalog_module *m = &c->modules[module];
-    if (mp_mp_get_array(list, &count, &r) != MP_OK || count > MP_MODULE_FUNCTIONS_MAX)
+    if (mp_mp_get_array(list, &count, &r) != MP_OK)
         return MP_OK; /* a pipeline has none */
     enum mp_err err = grow(c->alloc, (void **)&c->functions, &c->function_capacity,
                            c->function_count + count, sizeof(*c->functions));
@@ -203,8 +234,10 @@ static enum mp_err add_functions(struct mp_catalog *c, uint32_t module, struct m
         c->functions[key].index = i;
         c->function_count++;
         err = chain(c, key);
-        m->function_count += err == MP_OK;
     }
+    m->function_count = c->function_count - m->first_function;
+    while (err != MP_OK && c->function_count > m->first_function)
+        drop_last_function(c);
     return err;
 }
 
@@ -235,6 +268,32 @@ static struct mp_slice name_of(const struct mp_catalog_event *ev)
     return name.size != 0 ? name : ev->add.name;
 }
 
+/* Why the functions of a module cannot be taken; NULL if they can. */
+static const char *check_functions(struct mp_catalog *c, struct mp_slice metadata,
+                                   struct mp_text *why)
+{
+    uint32_t count;
+    struct mp_mp_reader r;
+    struct mp_slice list;
+    if (mp_mp_map_get(metadata, mp_slice_str("functions"), &list) != MP_OK ||
+        mp_mp_get_array(list, &count, &r) != MP_OK)
+        return NULL;
+    if (count > MP_MODULE_FUNCTIONS_MAX) {
+        mp_text_put(why, "it has more functions than ");
+        mp_text_put_uint(why, MP_MODULE_FUNCTIONS_MAX);
+        return c->why;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        struct mp_slice map;
+        if (mp_mp_take(&r, &map) == MP_OK && mp_slice_is_name(text_of(map, "name")))
+            continue;
+        mp_text_put(why, "the name of a function is not acceptable: ");
+        mp_text_put_slice(why, text_of(map, "name"));
+        return c->why;
+    }
+    return NULL;
+}
+
 static const char *check_new(struct mp_catalog *c, const struct mp_catalog_event *ev,
                              struct mp_version *version)
 {
@@ -259,7 +318,9 @@ static const char *check_new(struct mp_catalog *c, const struct mp_catalog_event
                               : " is loaded already, with other content: the first one stays");
         return c->why;
     }
-    return c->module_count < MP_MODULES_MAX ? NULL : "there are too many modules";
+    if (c->module_count >= MP_MODULES_MAX)
+        return "there are too many modules";
+    return check_functions(c, ev->add.metadata, &why);
 }
 
 /* One block holds metadata, name and hash; the module's slices point into it. */
@@ -287,6 +348,19 @@ static enum mp_err copy_module(struct mp_catalog *c, const struct mp_catalog_eve
     return mp_version_read(m->version_text, &m->version);
 }
 
+/* The pipeline under its name, unless a higher version has it. */
+static enum mp_err add_pipeline(struct mp_catalog *c, uint32_t module)
+{
+    struct mp_catalog_module *m = &c->modules[module];
+    uint32_t other;
+    if (mp_mp_map_get(m->metadata, mp_slice_str("graph"), &m->graph) != MP_OK)
+        m->graph = mp_slice_of(NULL, 0);
+    if (mp_map_get(&c->pipelines, m->name, &other) &&
+        mp_version_compare(&c->modules[other].version, &m->version) > 0)
+        return MP_OK;
+    return mp_map_set(&c->pipelines, m->name, module);
+}
+
 enum mp_err mp_catalog_step(struct mp_catalog *c, mp_time now, const struct mp_catalog_event *ev,
                             struct mp_catalog_effects *out)
 {
@@ -305,17 +379,18 @@ enum mp_err mp_catalog_step(struct mp_catalog *c, mp_time now, const struct mp_c
         err = copy_module(c, ev, m);
     if (err != MP_OK)
         return err;
-    c->module_count++;
-    struct mp_slice value;
-    if (m->is_pipeline) {
-        if (mp_mp_map_get(m->metadata, mp_slice_str("graph"), &value) == MP_OK)
-            m->graph = value;
-        err = mp_map_set(&c->pipelines, m->name, c->module_count - 1);
-    } else if (mp_mp_map_get(m->metadata, mp_slice_str("functions"), &value) == MP_OK) {
-        err = add_functions(c, c->module_count - 1, value);
+    struct mp_slice list;
+    if (m->is_pipeline)
+        err = add_pipeline(c, c->module_count);
+    else if (mp_mp_map_get(m->metadata, mp_slice_str("functions"), &list) == MP_OK)
+        err = add_functions(c, c->module_count, list);
+    if (err != MP_OK) {
+        free_module(c, m);
+        return err;
     }
+    c->module_count++;
     *out = (struct mp_catalog_effects){.kind = MP_CATALOG_CHANGED};
-    return err;
+    return MP_OK;
 }
 
 /* --- finding --- */
@@ -519,6 +594,7 @@ void mp_catalog_explain(const struct mp_catalog *c, const struct mp_catalog_quer
     if (!mp_slice_is_dotted_name(q->fun)) {
         fault->code = MP_CODE_INVALID_ARGUMENT;
         fault->reason = mp_slice_str("BAD_NAME");
+        fault->fun = mp_slice_of(NULL, 0); /* it may be any bytes */
         mp_text_put(message, "not the name of a function: ");
         mp_text_put_slice(message, q->fun);
         mp_text_put(hint, "functions are named module.function");
@@ -626,32 +702,80 @@ static enum mp_err put_function(const struct mp_catalog *c, const struct mp_cata
     return put_from(out, f->metadata, "returns", mp_slice_of(nil, 1));
 }
 
-/* The next name in byte order after `last` among the catalog's functions: what is shown is sorted,
- * whatever order modules came in. */
-static const struct mp_map_entry *next_name(const struct mp_map *names, struct mp_slice last)
+/* --- sorted documents: what is shown has an order, whatever order modules came in --- */
+
+/* Whether entry `a` stands after entry `b`. */
+typedef bool is_after(const struct mp_catalog *c, uint32_t a, uint32_t b);
+
+static bool is_name_after(const struct mp_catalog *c, uint32_t a, uint32_t b)
 {
-    const struct mp_map_entry *best = NULL;
-    for (uint32_t i = 0; i < names->count; i++) {
-        const struct mp_map_entry *e = &names->entries[i];
-        if ((last.size == 0 || mp_slice_compare(e->key, last) > 0) &&
-            (!best || mp_slice_compare(e->key, best->key) < 0))
-            best = e;
-    }
-    return best;
+    return mp_slice_compare(c->by_name.entries[a].key, c->by_name.entries[b].key) > 0;
 }
 
-enum mp_err mp_catalog_put_functions(const struct mp_catalog *c, struct mp_buf *out)
+/* By name, the highest version first, as functions are. */
+static bool is_module_after(const struct mp_catalog *c, uint32_t a, uint32_t b)
+{
+    int order = mp_slice_compare(c->modules[a].name, c->modules[b].name);
+    return order != 0 ? order > 0
+                      : mp_version_compare(&c->modules[a].version, &c->modules[b].version) < 0;
+}
+
+static void sift_down(const struct mp_catalog *c, is_after *after, uint32_t *index, uint32_t i,
+                      uint32_t count)
+{
+    for (uint32_t child = 2 * i + 1; child < count; child = 2 * i + 1) {
+        if (child + 1 < count && after(c, index[child + 1], index[child]))
+            child++;
+        if (!after(c, index[child], index[i]))
+            return;
+        uint32_t moved = index[i];
+        index[i] = index[child];
+        index[child] = moved;
+        i = child;
+    }
+}
+
+/* The numbers below `count` in order (a heap sort), from the catalog's allocator; NULL if there is
+ * no memory or nothing to sort. */
+static uint32_t *sorted_index(const struct mp_catalog *c, uint32_t count, is_after *after)
+{
+    uint32_t *index = count != 0 ? mp_alloc_take(c->alloc, count * sizeof(*index)) : NULL;
+    if (!index)
+        return NULL;
+    for (uint32_t i = 0; i < count; i++)
+        index[i] = i;
+    for (uint32_t i = count / 2; i-- > 0;)
+        sift_down(c, after, index, i, count);
+    for (uint32_t last = count; last-- > 1;) {
+        uint32_t largest = index[0];
+        index[0] = index[last];
+        index[last] = largest;
+        sift_down(c, after, index, 0, last);
+    }
+    return index;
+}
+
+static enum mp_err put_functions(const struct mp_catalog *c, const uint32_t *index,
+                                 struct mp_buf *out)
 {
     TRY(mp_mp_put_map(out, 1));
     TRY(mp_mp_put_text(out, "functions"));
     TRY(mp_mp_put_array(out, c->function_count));
-    const struct mp_map_entry *e = next_name(&c->by_name, mp_slice_of(NULL, 0));
-    while (e) {
-        for (uint32_t key = e->value; key != MP_CATALOG_NONE; key = c->functions[key].next)
+    for (uint32_t i = 0; i < c->by_name.count; i++)
+        for (uint32_t key = c->by_name.entries[index[i]].value; key != MP_CATALOG_NONE;
+             key = c->functions[key].next)
             TRY(put_function(c, &c->functions[key], out));
-        e = next_name(&c->by_name, e->key);
-    }
     return MP_OK;
+}
+
+enum mp_err mp_catalog_put_functions(const struct mp_catalog *c, struct mp_buf *out)
+{
+    uint32_t *index = sorted_index(c, c->by_name.count, is_name_after);
+    if (!index && c->by_name.count != 0)
+        return MP_ENOMEM;
+    enum mp_err err = put_functions(c, index, out);
+    mp_alloc_free(c->alloc, index, c->by_name.count * sizeof(*index));
+    return err;
 }
 
 static enum mp_err put_module(const struct mp_catalog *c, const struct mp_catalog_module *m,
@@ -672,14 +796,25 @@ static enum mp_err put_module(const struct mp_catalog *c, const struct mp_catalo
     return mp_mp_put_bool(out, false);
 }
 
-enum mp_err mp_catalog_put_modules(const struct mp_catalog *c, struct mp_buf *out)
+static enum mp_err put_modules(const struct mp_catalog *c, const uint32_t *index,
+                               struct mp_buf *out)
 {
     TRY(mp_mp_put_map(out, 1));
     TRY(mp_mp_put_text(out, "modules"));
     TRY(mp_mp_put_array(out, c->module_count));
     for (uint32_t i = 0; i < c->module_count; i++)
-        TRY(put_module(c, &c->modules[i], out));
+        TRY(put_module(c, &c->modules[index[i]], out));
     return MP_OK;
+}
+
+enum mp_err mp_catalog_put_modules(const struct mp_catalog *c, struct mp_buf *out)
+{
+    uint32_t *index = sorted_index(c, c->module_count, is_module_after);
+    if (!index && c->module_count != 0)
+        return MP_ENOMEM;
+    enum mp_err err = put_modules(c, index, out);
+    mp_alloc_free(c->alloc, index, c->module_count * sizeof(*index));
+    return err;
 }
 
 enum mp_err mp_catalog_put_resources(const struct mp_catalog *c, struct mp_buf *out)

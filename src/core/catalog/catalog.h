@@ -126,7 +126,8 @@ void mp_catalog_explain(const struct mp_catalog *c, const struct mp_catalog_quer
 bool mp_catalog_pipeline(const struct mp_catalog *c, struct mp_slice name, struct mp_slice *graph,
                          struct mp_fault *fault, struct mp_text *message, struct mp_text *hint);
 
-/* Documents of the commands: {"functions": [...]}, {"modules": [...]}. */
+/* Documents of the commands: {"functions": [...]}, {"modules": [...]}, in order of name, the highest
+ * version first. */
 MP_MUST_USE enum mp_err mp_catalog_put_functions(const struct mp_catalog *c, struct mp_buf *out);
 MP_MUST_USE enum mp_err mp_catalog_put_modules(const struct mp_catalog *c, struct mp_buf *out);
 /* The node's own resources, an array of names. */
