@@ -133,7 +133,8 @@ int main(int argc, char **argv)
     memcpy(bytes, "\x91\xda\x04\x00", 4);
     measure(&h, "echo 1 KiB", 0, mp_slice_of(bytes, 1024 + 4), 500, rounds);
     memcpy(bytes, "\x91\xdb\x00\x10\x00\x00", 6);
-    measure(&h, "echo 1 MiB", 0, mp_slice_of(bytes, sizeof(bytes)), 16, rounds);
+    measure(&h, "echo 1 MiB, lone", 0, mp_slice_of(bytes, sizeof(bytes)), 1, rounds);
+    measure(&h, "echo 1 MiB, 16 at once", 0, mp_slice_of(bytes, sizeof(bytes)), 16, rounds);
     host_stop(&h);
     return 0;
 }

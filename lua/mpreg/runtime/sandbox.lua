@@ -87,16 +87,24 @@ local function create(f)
   return co
 end
 
+--- Coroutines that wait for the platform: only the call that they wait in may go on with them.
+local waiting = setmetatable({}, { __mode = "k" })
+
 --- The coroutine library for modules. `mark` is what the platform's yields hand out.
 local function coroutines(mark)
   local function pass(co, ok, first, ...)
     if ok and first == mark then
+      waiting[co] = true
       co_yield(mark)
+      waiting[co] = nil
       return pass(co, co_resume(co))
     end
     return ok, first, ...
   end
   local function resume(co, ...)
+    if waiting[co] then
+      return false, "cannot resume a coroutine that waits in another call"
+    end
     if not co_isyieldable() then
       blocked[co] = boundary_at(nil, 2) or "a C function's"
     elseif blocked[co] then

@@ -50,6 +50,10 @@ static const char source[] =
     "function M.m_name() return mpreg.call(42) end\n"
     "function M.n_echo(x) return x end\n"
     "function M.o_yield() coroutine.yield(1) end\n"
+    "local shared = coroutine.create(function()\n"
+    "  while true do coroutine.yield(mpreg.call('x.y')) end\n"
+    "end)\n"
+    "function M.p_shared() return { coroutine.resume(shared) } end\n"
     "return M\n";
 
 enum {
@@ -67,7 +71,8 @@ enum {
     METAMETHOD,
     NAME,
     ECHO,
-    YIELD
+    YIELD,
+    SHARED
 };
 
 #define FRAME(line, fun)                                                                           \
@@ -225,6 +230,20 @@ static void test_own_coroutines_let_calls_through(void **state)
     json_expect_result(h, 5, "[\"1a\",\"2b\",\"end\"]");
 }
 
+static void test_a_waiting_coroutine_is_its_calls_own(void **state)
+{
+    struct host *h = (struct host *)*state;
+    json_invoke(h, 5, SHARED, "[]");
+    uint64_t n = json_nested(h, 5, NULL, "x.y", "[]");
+    json_call(h, SHARED, "[]", "[false,\"cannot resume a coroutine that waits in another call\"]");
+    json_result(h, n, "1", 0);
+    json_expect_result(h, 5, "[true,1]");
+    json_invoke(h, 6, SHARED, "[]");
+    n = json_nested(h, 6, NULL, "x.y", "[]");
+    json_result(h, n, "2", 0);
+    json_expect_result(h, 6, "[true,2]");
+}
+
 static void expect_refusal(struct host *h, uint32_t function, const char *message)
 {
     json_invoke(h, 1, function, "[]");
@@ -285,6 +304,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_sleep, start, stop),
         cmocka_unit_test_setup_teardown(test_cancel, start, stop),
         cmocka_unit_test_setup_teardown(test_own_coroutines_let_calls_through, start, stop),
+        cmocka_unit_test_setup_teardown(test_a_waiting_coroutine_is_its_calls_own, start, stop),
         cmocka_unit_test_setup_teardown(test_no_waiting_across_c, start, stop),
         cmocka_unit_test_setup_teardown(test_bad_arguments, start, stop),
         cmocka_unit_test_setup_teardown(test_many_wait_at_once, start, stop),
