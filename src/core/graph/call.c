@@ -363,9 +363,9 @@ enum mp_err mp_graph_call_completed(struct mp_graph *g, const struct mp_graph_ev
         return err;
     /* A worker's memory may be broken; a value that is none must not break the whole record. */
     if (ev->completed.value.size <= g->config.value_bytes_max &&
-        mp_mp_check(ev->completed.value) != MP_OK)
+        mp_graph_depth_check(ev->completed.value, MP_DEPTH_MAX) != MP_OK)
         return fail_with(g, call, &a, MP_CODE_INTERNAL, "BAD_RESULT",
-                         "the result is not one well-formed value");
+                         "the result is not one well-formed value, or nested too deep");
     return take_result(g, call, ev->completed.value);
 }
 
@@ -392,7 +392,8 @@ enum mp_err mp_graph_call_failed(struct mp_graph *g, const struct mp_graph_event
     enum mp_err err = ev->failed.never_began ? MP_OK : note_answer(g, c, &a);
     if (err != MP_OK)
         return err;
-    if (mp_mp_check(ev->failed.error) != MP_OK || mp_fault_read(ev->failed.error, &f) != MP_OK)
+    if (mp_graph_depth_check(ev->failed.error, MP_GRAPH_ERROR_DEPTH_MAX) != MP_OK ||
+        mp_fault_read(ev->failed.error, &f) != MP_OK)
         return fail_with(g, call, &a, MP_CODE_INTERNAL, "BAD_ERROR",
                          "the call failed with an error that cannot be read");
     err = extend_error(g, c, &a, ev->failed.error, &error);

@@ -501,13 +501,14 @@ static enum mp_err load_all(struct mp_graph *g, struct mp_slice graph, struct mp
 enum mp_err mp_graph_load(struct mp_graph *g, struct mp_slice graph, struct mp_slice input)
 {
     g->guesses_left = MP_GRAPH_GUESSES_MAX;
-    enum mp_err err = mp_mp_check(graph);
+    enum mp_err err = mp_graph_depth_check(graph, MP_DEPTH_MAX);
     if (err == MP_EDEPTH)
         return fault(g, MP_GRAPH_AT_GRAPH, "BAD_GRAPH", "the graph is nested too deep",
                      (struct mp_slice){0});
-    if (err != MP_OK || (input.size != 0 && mp_mp_check(input) != MP_OK))
+    if (err != MP_OK || (input.size != 0 && mp_graph_depth_check(input, MP_DEPTH_MAX) != MP_OK))
         return fault(g, MP_GRAPH_AT_GRAPH, "BAD_GRAPH",
-                     "the graph or its input is not one well-formed value", (struct mp_slice){0});
+                     "the graph or its input is not one well-formed value, or nested too deep",
+                     (struct mp_slice){0});
     if (mp_mp_type_of(graph) != MP_MP_MAP)
         return fault(g, MP_GRAPH_AT_GRAPH, "BAD_GRAPH", "a graph is a map with `steps`",
                      (struct mp_slice){0});

@@ -2,10 +2,10 @@
  * out. The work is in the other files:
  *
  *   check.c order.c fault.c      a graph's bytes become steps and edges, or faults
- *   path.c template.c            references and the values they stand in
+ *   path.c template.c depth.c    references and the values they stand in
  *   run.c call.c each.c          steps, attempts and elements as they run
  *   record.c summary.c event.c   what is told about it
- *   plan.c out.c                 the plan; writing
+ *   plan.c preview.c out.c       the plan; large values; writing
  *
  * Running out of memory anywhere in a step throws that step's effects away, which nobody has seen
  * yet, and ends the run with what needs no more memory than its record. */

@@ -338,6 +338,13 @@ struct mp_graph {
     struct mp_buf fault; /* an ERROR map being made */
 };
 
+/* Deepest nesting of an error that is kept: with what surrounds it, a run object stays readable. */
+#define MP_GRAPH_ERROR_DEPTH_MAX 100
+
+/* depth.c: whether `value` is one well-formed value of at most `depth_max` containers in one
+ * another. MP_ECORRUPT, MP_EDEPTH. */
+MP_MUST_USE enum mp_err mp_graph_depth_check(struct mp_slice value, uint32_t depth_max);
+
 /* graph.c: memory and effects */
 
 /* Makes room for `need` items of `item` bytes behind `p`; the (possibly moved) array, or NULL with

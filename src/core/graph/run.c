@@ -412,9 +412,25 @@ static enum mp_err put_output(struct mp_graph *g, struct mp_graph_miss *miss)
         return put_leaves(g, &o);
     g->bound.count = 0;
     enum mp_err err = mp_graph_template_bind(g, g->output, true, &g->bound, miss);
-    return err != MP_OK ? err
-                        : mp_graph_template_join(&g->bound, (struct mp_slice){0}, 0,
-                                                 g->config.value_bytes_max, &g->output_bytes, miss);
+    if (err == MP_OK)
+        err = mp_graph_template_join(&g->bound, (struct mp_slice){0}, 0, g->config.value_bytes_max,
+                                     &g->output_bytes, miss);
+    return err != MP_OK ? err : mp_graph_depth_check(mp_buf_slice(&g->output_bytes), MP_DEPTH_MAX);
+}
+
+static enum mp_err make_output_error(struct mp_graph *g, enum mp_err why, struct mp_slice *error)
+{
+    bool is_deep = why == MP_EDEPTH;
+    struct mp_out o = mp_graph_message(g);
+    if (is_deep)
+        mp_out_say(&o, "the output is nested deeper than %u", (uint64_t)MP_DEPTH_MAX);
+    else
+        mp_out_say(&o, "the output is over the limit of %u bytes",
+                   (uint64_t)g->config.value_bytes_max);
+    return o.err != MP_OK ? o.err
+                          : mp_graph_make_error(
+                                g, is_deep ? MP_CODE_INVALID_ARGUMENT : MP_CODE_RESOURCE_EXHAUSTED,
+                                is_deep ? "UNENCODABLE" : "TOO_LARGE", MP_GRAPH_NONE, 0, error);
 }
 
 /* Every step has ended well; only the output can still fail. */
@@ -429,16 +445,10 @@ static enum mp_err succeed(struct mp_graph *g)
     }
     mp_buf_clear(&g->output_bytes);
     g->status = MP_GRAPH_FAILED;
-    if (err == MP_ENOENT) {
+    if (err == MP_ENOENT)
         err = mp_graph_make_missing(g, &miss, MP_GRAPH_NONE, 0, &error);
-    } else if (err == MP_ETOOLARGE) {
-        struct mp_out o = mp_graph_message(g);
-        mp_out_say(&o, "the output is over the limit of %u bytes",
-                   (uint64_t)g->config.value_bytes_max);
-        err = o.err != MP_OK ? o.err
-                             : mp_graph_make_error(g, MP_CODE_RESOURCE_EXHAUSTED, "TOO_LARGE",
-                                                   MP_GRAPH_NONE, 0, &error);
-    }
+    else if (err == MP_ETOOLARGE || err == MP_EDEPTH)
+        err = make_output_error(g, err, &error);
     return err != MP_OK ? err : mp_graph_copy(g, error, &g->error);
 }
 

@@ -303,7 +303,7 @@ static void defaults_nest_as_deep_as_values(void **state)
     assert_int_equal(mp_mp_put_text(&h->graph, "steps"), MP_OK);
     tiny_read("[{\"name\":\"a\",\"call\":\"m.f\"}]", &h->graph);
     assert_int_equal(mp_mp_put_text(&h->graph, "output"), MP_OK);
-    for (int i = 0; i < 130; i++) {
+    for (int i = 0; i < 126; i++) {
         assert_int_equal(mp_mp_put_map(&h->graph, 2), MP_OK);
         assert_int_equal(mp_mp_put_text(&h->graph, "$ref"), MP_OK);
         assert_int_equal(mp_mp_put_text(&h->graph, "input.x"), MP_OK);

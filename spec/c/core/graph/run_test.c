@@ -549,6 +549,39 @@ static void values_and_runs_have_a_largest_size(void **state)
     harness_free(h);
 }
 
+/* `levels` lists in one another. */
+static void put_deep(struct mp_buf *b, int levels)
+{
+    for (int i = 0; i < levels; i++)
+        assert_int_equal(mp_mp_put_array(b, 1), MP_OK);
+    assert_int_equal(mp_mp_put_nil(b), MP_OK);
+}
+
+static void nesting_has_a_limit_everywhere(void **state)
+{
+    (void)state;
+    struct mp_buf deep;
+    struct harness *h = harness_run("{\"steps\":[" S("a", "") "," S("b", "") "]}");
+    mp_buf_init(&deep, &h->plain_alloc, 0);
+    put_deep(&deep, MP_DEPTH_MAX + 1);
+    harness_complete_bytes(h, harness_find(h, "a", 0), mp_buf_slice(&deep));
+    mp_buf_clear(&deep);
+    put_deep(&deep, MP_DEPTH_MAX);
+    harness_complete_bytes(h, harness_find(h, "b", 0), mp_buf_slice(&deep));
+    statuses(h, "failed succeeded");
+    shows(h, ".error.reason", "\"BAD_RESULT\"");
+    assert_int_equal(mp_mp_check(h->run), MP_OK);
+    harness_free(h);
+    h = harness_run(
+        "{\"trace\":true,\"output\":[[" REF("a") "]],\"steps\":[" S("a", ",\"each\":[1]") "]}");
+    harness_complete_bytes(h, harness_find(h, "a", 1), mp_buf_slice(&deep));
+    shows(h, ".error.reason", "\"UNENCODABLE\"");
+    shows(h, ".error.message", "\"the output is nested deeper than 128\"");
+    assert_int_equal(mp_mp_check(h->run), MP_OK);
+    mp_buf_fini(&deep);
+    harness_free(h);
+}
+
 static void answers_to_nothing_are_refused(void **state)
 {
     (void)state;
@@ -593,6 +626,7 @@ int main(void)
         cmocka_unit_test(a_run_can_be_cancelled_before_it_begins),
         cmocka_unit_test(a_result_that_is_no_value_fails_the_step),
         cmocka_unit_test(values_and_runs_have_a_largest_size),
+        cmocka_unit_test(nesting_has_a_limit_everywhere),
         cmocka_unit_test(answers_to_nothing_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
