@@ -1,15 +1,15 @@
 -- Random graphs through the graph core and through a naive evaluator: both must come to the same,
 -- to the nanosecond. The summary's formulas are worked out again from the records.
 --
--- SEED=n repeats one; GRAPHS=n sets how many.
+-- MPREG_SEED=n repeats one; MPREG_GRAPHS=n sets how many.
 local mp = require "MessagePack"
 local naive = dofile "spec/support/naive_graph.lua"
 
 mp.set_array "without_hole"
 mp.set_string "string_compat"
 
-local SEED = tonumber(os.getenv "SEED") or os.time() % 1000000
-local GRAPHS = tonumber(os.getenv "GRAPHS") or 10000
+local SEED = tonumber(os.getenv "MPREG_SEED") or os.time() % 1000000
+local GRAPHS = tonumber(os.getenv "MPREG_GRAPHS") or 10000
 local BATCH = 1000
 local DRIVER = (os.getenv "MPREG_BUILD" or "build") .. "/spec/spec-graph_driver"
 local WORKERS = 1
@@ -338,7 +338,7 @@ local function for_random_graphs(count, has_events, check)
       local status = answer.run and answer.run.status or "refused"
       tally[status] = (tally[status] or 0) + 1
       if problems[1] then
-        error(("SEED=%d, graph %d:\n  %s\n%s\n%s"):format(SEED, first + i - 1,
+        error(("MPREG_SEED=%d, graph %d:\n  %s\n%s\n%s"):format(SEED, first + i - 1,
           table.concat(problems, "\n  "), show(cases[i]), show(answer.run or answer.refused)), 0)
       end
     end
@@ -351,7 +351,7 @@ describe("the graph core", function()
     local tally = for_random_graphs(GRAPHS, false, function(c, answer)
       compare(naive(c.graph, c.script, c.input, WORKERS), answer)
     end)
-    print(("# SEED=%d: %d graphs %s"):format(SEED, GRAPHS, show(tally)))
+    print(("# MPREG_SEED=%d: %d graphs %s"):format(SEED, GRAPHS, show(tally)))
     assert.is_nil(tally.refused)
     for _, status in ipairs { "succeeded", "failed", "timed_out" } do
       assert.is_true(tally[status] > GRAPHS / 50, "too few runs " .. status)
