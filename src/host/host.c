@@ -308,10 +308,11 @@ static void run(struct mp_host *h)
 
 /* --- stopping --- */
 
-void mp_host_stop(struct mp_host *h)
+static void stop(struct mp_host *h, int signal_number)
 {
     if (h->is_draining) {
         h->is_over = true;
+        h->exit_code = 128 + signal_number;
         return;
     }
     h->is_draining = true;
@@ -326,9 +327,8 @@ void mp_host_stop(struct mp_host *h)
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct mp_host *h = (struct mp_host *)handle->data;
-    (void)number;
     mp_host_woken(h);
-    mp_host_stop(h);
+    stop(h, number);
 }
 
 static void on_wake(uv_poll_t *poll, int status, int events)
@@ -500,6 +500,7 @@ int mp_host_run(const struct mp_host_config *cfg)
     run(h);
     shut_down(h);
     mp_log(1, "stopped");
+    int exit_code = h->exit_code;
     free_host(h);
-    return 0;
+    return exit_code;
 }

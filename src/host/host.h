@@ -41,5 +41,6 @@ struct mp_host_config {
 };
 
 /* Runs a node until it is told to stop. Returns the exit code: 0 after a clean stop, 1 if it could
- * not start (the reason is on stderr). */
+ * not start (the reason is on stderr), 128 + the signal's number if a second signal cut the stop
+ * short. */
 int mp_host_run(const struct mp_host_config *cfg);

@@ -204,8 +204,6 @@ void mp_host_woken(struct mp_host *h);
 /* Takes one event through the node and carries out what it wants. */
 void mp_host_step(struct mp_host *h, const struct mp_node_event *ev);
 void mp_host_release(struct mp_host *h, uint64_t handle);
-/* Marks the start of the drain, or, the second time, ends at once. */
-void mp_host_stop(struct mp_host *h);
 
 /* net.c */
 bool mp_net_listen(struct mp_host *h);

@@ -691,7 +691,7 @@ static enum mp_err put_function(const struct mp_catalog *c, const struct mp_cata
     static const uint8_t nil[] = {0xc0};
     static const uint8_t empty[] = {0x90};
     const struct mp_catalog_module *m = &c->modules[f->module];
-    TRY(mp_mp_put_map(out, 8));
+    TRY(mp_mp_put_map(out, f->refused_ms != 0 ? 9 : 8));
     TRY(put_text_pair(out, "name", f->name));
     TRY(put_text_pair(out, "module", m->name));
     TRY(put_text_pair(out, "version", m->version_text));
@@ -699,6 +699,10 @@ static enum mp_err put_function(const struct mp_catalog *c, const struct mp_cata
     TRY(put_from(out, f->metadata, "needs", mp_slice_of(empty, 1)));
     TRY(put_from(out, f->metadata, "doc", mp_slice_of(nil, 1)));
     TRY(put_from(out, f->metadata, "params", mp_slice_of(empty, 1)));
+    if (f->refused_ms != 0) {
+        TRY(mp_mp_put_text(out, "refused_ms"));
+        TRY(mp_mp_put_uint(out, f->refused_ms));
+    }
     return put_from(out, f->metadata, "returns", mp_slice_of(nil, 1));
 }
 

@@ -28,6 +28,8 @@ struct mp_catalog_function {
     mp_duration timeout;   /* of one call; 0: none of its own */
     bool is_idempotent;
     struct mp_slice metadata; /* the map that the module described it with */
+    /* how long the node refuses it from now on; the node sets it before it asks for the document */
+    uint64_t refused_ms;
 };
 
 struct mp_catalog_module {
@@ -126,8 +128,8 @@ void mp_catalog_explain(const struct mp_catalog *c, const struct mp_catalog_quer
 bool mp_catalog_pipeline(const struct mp_catalog *c, struct mp_slice name, struct mp_slice *graph,
                          struct mp_fault *fault, struct mp_text *message, struct mp_text *hint);
 
-/* Documents of the commands: {"functions": [...]}, {"modules": [...]}, in order of name, the highest
- * version first. */
+/* Documents of the commands: {"functions": [...]}, {"modules": [...]}, in order of name, the
+ * highest version first. */
 MP_MUST_USE enum mp_err mp_catalog_put_functions(const struct mp_catalog *c, struct mp_buf *out);
 MP_MUST_USE enum mp_err mp_catalog_put_modules(const struct mp_catalog *c, struct mp_buf *out);
 /* The node's own resources, an array of names. */

@@ -283,6 +283,11 @@ void mp_node_call(struct mp_node *n, mp_time now, const struct mp_node_event *ev
                       mp_node_explain(n, &q));
         return;
     }
+    if (!f && n->rpc.waiting >= n->cfg.calls_queued_max) {
+        refuse_args(n, ev, MP_CODE_RESOURCE_EXHAUSTED, "QUEUE_FULL",
+                    "too many calls wait for a provider already");
+        return;
+    }
     struct mp_rpc_event begin = {
         .kind = MP_RPC_BEGIN,
         .begin = {.origin = {.kind = MP_RPC_CLIENT,

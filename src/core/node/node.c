@@ -168,7 +168,7 @@ enum mp_err mp_node_new(struct mp_node **own_out, const struct mp_node_config *c
                                               .resource_count = cfg->resource_count};
     const struct mp_pool_config pool = {.begun_max = cfg->calls_begun_max,
                                         .queued_max = cfg->calls_queued_max};
-    const struct mp_rpc_config rpc = {.calls_max = cfg->calls_queued_max};
+    const struct mp_rpc_config rpc = {.waiting_max = cfg->calls_queued_max};
     enum mp_err err = copy_config(n, cfg);
     if (err == MP_OK)
         err = mp_catalog_init(&n->catalog, &catalog, a, mp_rng_next(&n->rng));

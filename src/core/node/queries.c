@@ -44,7 +44,11 @@ static enum mp_err put_nodes(struct mp_node *n, mp_time now, struct mp_buf *b)
 
 static enum mp_err put_functions(struct mp_node *n, mp_time now, struct mp_buf *b)
 {
-    (void)now;
+    for (uint32_t key = 0; key < n->catalog.function_count; key++) {
+        mp_time until = mp_pool_refused_until(&n->pool, key, now);
+        n->catalog.functions[key].refused_ms =
+            until == 0 ? 0 : (until - now + MP_MS(1) - 1) / MP_MS(1);
+    }
     return mp_catalog_put_functions(&n->catalog, b);
 }
 

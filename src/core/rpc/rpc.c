@@ -74,6 +74,7 @@ static struct mp_rpc_effect *emit(struct mp_rpc *r, enum mp_rpc_effect_kind kind
     return e;
 }
 
+/* Each call that is alive can at most be abandoned, answered and release a block in one step. */
 static enum mp_err reserve_effects(struct mp_rpc *r, uint32_t wanted)
 {
     if (wanted <= r->effect_capacity)
@@ -289,6 +290,7 @@ static void retire(struct mp_rpc *r, struct mp_rpc_call *c, bool is_attempt_over
 {
     disown(r, c);
     orphan(r, c);
+    r->waiting -= c->state == MP_RPC_WAITING;
     mp_heap_remove(&r->timers, r->places, slot_of(c->id));
     mp_assert(r->live > 0);
     r->live--;
@@ -338,7 +340,10 @@ static void answer(struct mp_rpc *r, struct mp_rpc_call *c, enum mp_rpc_answer h
     e->answer.function = c->target.function;
     e->answer.attempt = c->attempt;
     e->answer.has_begun = c->has_begun;
-    e->answer.timeout = c->deadline == MP_NEVER ? 0 : c->deadline - c->begun_at;
+    if (c->state == MP_RPC_ACTIVE && c->attempt_deadline < c->deadline)
+        e->answer.timeout = c->attempt_deadline - c->submitted_at;
+    else
+        e->answer.timeout = c->deadline == MP_NEVER ? 0 : c->deadline - c->begun_at;
     uint32_t chain = MP_RPC_NONE;
     retire(r, c, is_attempt_over, &chain);
     retire_chain(r, chain);
@@ -429,6 +434,12 @@ static enum mp_err begin(struct mp_rpc *r, mp_time now, const struct mp_rpc_even
                          uint64_t *begun)
 {
     struct mp_rpc_call *parent = NULL;
+    /* Room for the effects of any later step, so that none of them can fail. */
+    enum mp_err err = reserve_effects(r, 8 + 3 * (r->live + 1));
+    if (err != MP_OK)
+        return err;
+    if (ev->begin.target.function == MP_RPC_NONE && r->waiting >= r->waiting_max)
+        return MP_EFULL;
     if (ev->begin.parent != 0) {
         parent = find(r, ev->begin.parent);
         mp_assert(parent && parent->state == MP_RPC_ACTIVE);
@@ -438,7 +449,7 @@ static enum mp_err begin(struct mp_rpc *r, mp_time now, const struct mp_rpc_even
     if (!c)
         return MP_ENOMEM;
     /* A place in the heap of timers is made now, so that setting it can never fail. */
-    enum mp_err err = copy_in(r, c, ev);
+    err = copy_in(r, c, ev);
     if (err == MP_OK) {
         c->timer_at = attempt_deadline(now, ev->begin.deadline, ev->begin.target.timeout);
         err = mp_heap_set(&r->timers, r->places, slot_of(c->id), c->timer_at);
@@ -467,10 +478,12 @@ static enum mp_err begin(struct mp_rpc *r, mp_time now, const struct mp_rpc_even
         adopt(r, c, parent);
     r->live++;
     *begun = c->id;
-    if (c->target.function == MP_RPC_NONE)
+    if (c->target.function == MP_RPC_NONE) {
         call_move(c, MP_RPC_WAITING);
-    else
+        r->waiting++;
+    } else {
         submit(r, c, now);
+    }
     return MP_OK;
 }
 
@@ -540,27 +553,13 @@ static void owner_gone(struct mp_rpc *r, const struct mp_rpc_origin *origin)
     }
 }
 
-/* Each call that is alive can at most be abandoned, answered and release a block in one step. */
-static uint32_t effects_max(const struct mp_rpc *r, const struct mp_rpc_event *ev)
-{
-    if (ev->kind == MP_RPC_BEGIN || ev->kind == MP_RPC_RESOLVED || ev->kind == MP_RPC_ENDED)
-        return 8;
-    const struct mp_rpc_call *c = ev->kind == MP_RPC_OUTCOME ? find(r, ev->call) : NULL;
-    if (c && c->first_child == MP_RPC_NONE)
-        return 8;
-    return 8 + 3 * r->live;
-}
-
 enum mp_err mp_rpc_step(struct mp_rpc *r, mp_time now, const struct mp_rpc_event *ev,
                         struct mp_rpc_effects *out)
 {
-    enum mp_err err = reserve_effects(r, effects_max(r, ev));
+    enum mp_err err = MP_OK;
     uint64_t begun = 0;
     uint32_t slot;
     r->effect_count = 0;
-    *out = (struct mp_rpc_effects){0};
-    if (err != MP_OK)
-        return err;
     struct mp_rpc_call *c = NULL;
     switch (ev->kind) {
     case MP_RPC_BEGIN:
@@ -570,6 +569,7 @@ enum mp_err mp_rpc_step(struct mp_rpc *r, mp_time now, const struct mp_rpc_event
         c = find(r, ev->call);
         mp_assert(c && c->state == MP_RPC_WAITING);
         c->target = ev->resolved;
+        r->waiting--;
         submit(r, c, now);
         break;
     case MP_RPC_OUTCOME:
@@ -599,8 +599,7 @@ enum mp_err mp_rpc_step(struct mp_rpc *r, mp_time now, const struct mp_rpc_event
 enum mp_err mp_rpc_init(struct mp_rpc *r, const struct mp_rpc_config *cfg, struct mp_alloc *a,
                         uint64_t seed)
 {
-    (void)cfg;
-    *r = (struct mp_rpc){.alloc = a, .free_first = MP_RPC_NONE};
+    *r = (struct mp_rpc){.alloc = a, .free_first = MP_RPC_NONE, .waiting_max = cfg->waiting_max};
     mp_heap_init(&r->timers, a);
     mp_rng_init(&r->rng, seed);
     return MP_OK;

@@ -106,7 +106,7 @@ struct mp_rpc_effect {
             uint32_t function; /* MP_RPC_NONE if it never had a provider */
             uint32_t attempt;  /* from 1; 0: none */
             bool has_begun;
-            mp_duration timeout; /* it had, from beginning to deadline */
+            mp_duration timeout; /* what it had: the whole call, or the last attempt alone */
         } answer;
         uint64_t handle;
     };
@@ -164,8 +164,9 @@ struct mp_rpc_owners {
 
 struct mp_rpc {
     /* read */
-    uint32_t live; /* calls that are not answered yet */
-    uint32_t used; /* numbers in use */
+    uint32_t live;    /* calls that are not answered yet */
+    uint32_t used;    /* numbers in use */
+    uint32_t waiting; /* for a provider */
     /* private */
     uint32_t capacity;
     uint32_t free_first;
@@ -178,15 +179,17 @@ struct mp_rpc {
     uint32_t effect_capacity;
     struct mp_rng rng;
     struct mp_alloc *alloc;
+    uint32_t waiting_max;
 };
 
 struct mp_rpc_config {
-    uint32_t calls_max; /* numbers in use at once; BEGIN gives MP_EFULL */
+    uint32_t waiting_max; /* calls that wait for a provider; one more: BEGIN gives MP_EFULL */
 };
 
 MP_MUST_USE enum mp_err mp_rpc_init(struct mp_rpc *r, const struct mp_rpc_config *cfg,
                                     struct mp_alloc *a, uint64_t seed);
-/* BEGIN may give MP_ENOMEM; the call then does not exist, and args.handle is still the caller's. */
+/* Only BEGIN fails, with MP_ENOMEM or MP_EFULL: the call then does not exist, and args.handle is
+ * still the caller's. */
 MP_MUST_USE enum mp_err mp_rpc_step(struct mp_rpc *r, mp_time now, const struct mp_rpc_event *ev,
                                     struct mp_rpc_effects *out);
 mp_time mp_rpc_deadline(const struct mp_rpc *r);
