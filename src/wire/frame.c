@@ -178,7 +178,7 @@ enum mp_err mp_call_options_read_map(struct mp_slice map, struct mp_call_options
         if (err != MP_OK)
             return err;
     }
-    return MP_OK;
+    return mp_mp_is_at_end(&r) ? MP_OK : fail(why, "options: bytes are left over");
 }
 
 /* The fields but not the long array of needs, which needs_count governs. */

@@ -70,12 +70,13 @@ struct mp_call_options {
     struct mp_slice needs[MP_NEEDS_MAX]; /* the first needs_count are set */
 };
 
-/* Reads a CALL's meta. On MP_EINVAL / MP_ECORRUPT / MP_ERANGE `*why` is a static English text that
- * names the field. Unknown options are an error: a misspelt one must not be passed over. */
+/* Reads a CALL's meta. On MP_EINVAL, the only failure, `*why` is a static English text that names
+ * the field. Unknown options are an error: a misspelt one must not be passed over. */
 MP_MUST_USE enum mp_err mp_call_options_read(struct mp_slice meta, struct mp_call_options *o,
                                              const char **why);
 MP_MUST_USE enum mp_err mp_call_options_put(struct mp_buf *b, const struct mp_call_options *o);
-/* Reads only an options map (as nested calls carry it, with timeout_ms inside); empty: defaults. */
+/* Reads only an options map (as nested calls carry it, with timeout_ms inside) into options that
+ * are zeroed; empty: all stay as they are. */
 MP_MUST_USE enum mp_err mp_call_options_read_map(struct mp_slice map, struct mp_call_options *o,
                                                  const char **why);
 
