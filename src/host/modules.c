@@ -3,6 +3,7 @@
  * its folder. Specs are passed over. */
 #include <dirent.h>
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -139,6 +140,8 @@ static void add_folder(struct mp_modules *m, const char *path, const char *prefi
 bool mp_modules_add(struct mp_modules *m, const char *path)
 {
     struct stat st;
+    /* Hashing needs nothing of the system's OpenSSL configuration, which takes a while to read. */
+    OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
     if (stat(path, &st) != 0) {
         mp_log(3, "--load %s: %s", path, strerror(errno));
         return false;

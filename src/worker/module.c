@@ -3,6 +3,7 @@
  * they are read and run later: when a LOAD came that is not followed by more of its set, when the
  * ring is empty, or before a call. So modules that require one another need no order. */
 #include <lauxlib.h>
+#include <luajit.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -153,6 +154,10 @@ void mp_module_load_pending(struct mp_worker *w)
     struct mp_channel_status *status = w->channel.status;
     w->is_set_open = false;
     w->wants_tidying = w->load_first != NULL;
+    /* What runs here runs once: compiling it, or collecting behind it, would only delay the start.
+     */
+    luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
+    lua_gc(L, LUA_GCSTOP, 0);
     while (w->load_first) {
         struct mp_pending_load *p = w->load_first;
         w->load_first = p->next;
@@ -171,6 +176,8 @@ void mp_module_load_pending(struct mp_worker *w)
         atomic_store_explicit(&status->running, 0, memory_order_release);
         free(p);
     }
+    lua_gc(L, LUA_GCRESTART, 0);
+    luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
 }
 
 void mp_module_fini(struct mp_worker *w)
