@@ -12,8 +12,8 @@ local HASH_DIGITS = 12
 M.command = {
   name = "modules",
   usage = "[flags]",
-  summary = "List the modules.",
-  description = "Lists modules with their versions, and where they came from.",
+  summary = "List the modules and pipelines.",
+  description = "Lists modules with their versions, and pipelines, and where they came from.",
   examples = "  mpreg modules\n  mpreg modules -o json",
   flags = { args.TIMEOUT, args.NODE, args.OUTPUT, args.HELP },
 }
@@ -35,13 +35,24 @@ function M.run(options, output)
   if not answer then return output:fail(err) end
   if output.json then return output:document(answer) end
   local rows = {}
-  for i, module in ipairs(codec.decode(answer).modules) do
+  local listed = codec.decode(answer)
+  for i, module in ipairs(listed.modules) do
     rows[i] = { module.name, module.version, tostring(module.hash or ""):sub(1, HASH_DIGITS),
       module.origin, text.names(module.nodes or {}, 3), notes(module) }
   end
   output:write(require "mpreg.render.table".render({
     { title = "MODULE" }, { title = "VERSION" }, { title = "HASH" }, { title = "ORIGIN" },
     { title = "NODES" }, { title = "NOTE" },
+  }, rows, { width = output.width, color = output.color }))
+  if #(listed.pipelines or {}) == 0 then return exit.OK end
+  rows = {}
+  for i, pipeline in ipairs(listed.pipelines) do
+    rows[i] = { pipeline.name, tostring(pipeline.hash or ""):sub(1, HASH_DIGITS), pipeline.origin,
+      text.names(pipeline.nodes or {}, 3) }
+  end
+  output:write("\n")
+  output:write(require "mpreg.render.table".render({
+    { title = "PIPELINE" }, { title = "HASH" }, { title = "ORIGIN" }, { title = "NODES" },
   }, rows, { width = output.width, color = output.color }))
   return exit.OK
 end

@@ -78,6 +78,36 @@ function Output:fail(err)
   return exit.of_error(err)
 end
 
+--- The texts of several lines right inside a map, taken out of it: name and text, sorted by name.
+local function take_pages(value)
+  local pages = {}
+  for name, item in pairs(value) do
+    if type(name) == "string" and type(item) == "string" and item:find("\n.") then
+      pages[#pages + 1] = { name = name, text = item }
+    end
+  end
+  table.sort(pages, function(a, b) return a.name < b.name end)
+  for _, page in ipairs(pages) do
+    local _, lines = page.text:gsub("\n", "")
+    value[page.name] = ("(%d lines, below)"):format(lines)
+  end
+  return pages
+end
+
+--- A map with texts of several lines, for people: the texts follow as they are meant to be read.
+function Output:pages(value)
+  local codec = require "mpreg.codec"
+  local text = require "mpreg.render.text"
+  local pages = take_pages(value)
+  local json = codec.json_encode(value, { pretty = true, sort_keys = true })
+  if #pages == 0 or not json then return false end
+  self:write(json .. "\n")
+  for _, page in ipairs(pages) do
+    self:write("\n" .. text.clean(page.text, true):gsub("\n*$", "\n\n"))
+  end
+  return true
+end
+
 --- Prints a value: texts as they are, other scalars plainly, tables as JSON.
 ---@param bytes string  MessagePack
 function Output:value(bytes)
@@ -95,6 +125,7 @@ function Output:value(bytes)
       return
     end
   end
+  if type(value) == "table" and self.is_terminal and self:pages(value) then return end
   local json = codec.msgpack_to_json(bytes, { pretty = true, sort_keys = true })
   -- Not everything has a JSON form: NaN, infinities.
   self:write((json or require "mpreg.render.value".text(value)) .. "\n")

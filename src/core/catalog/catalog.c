@@ -785,11 +785,10 @@ enum mp_err mp_catalog_put_functions(const struct mp_catalog *c, struct mp_buf *
 static enum mp_err put_module(const struct mp_catalog *c, const struct mp_catalog_module *m,
                               struct mp_buf *out)
 {
-    TRY(mp_mp_put_map(out, 9));
+    TRY(mp_mp_put_map(out, 8));
     TRY(put_text_pair(out, "name", m->name));
     TRY(put_text_pair(out, "version", m->version_text));
     TRY(put_text_pair(out, "hash", m->hash));
-    TRY(put_text_pair(out, "kind", mp_slice_str(m->is_pipeline ? "pipeline" : "module")));
     TRY(put_text_pair(out, "origin", mp_slice_str("loaded")));
     TRY(mp_mp_put_text(out, "live"));
     TRY(mp_mp_put_bool(out, true));
@@ -800,14 +799,42 @@ static enum mp_err put_module(const struct mp_catalog *c, const struct mp_catalo
     return mp_mp_put_bool(out, false);
 }
 
+static uint32_t count_pipelines(const struct mp_catalog *c)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < c->module_count; i++)
+        count += c->modules[i].is_pipeline;
+    return count;
+}
+
+static enum mp_err put_pipeline(const struct mp_catalog *c, const struct mp_catalog_module *m,
+                                struct mp_buf *out)
+{
+    static const uint8_t nil[] = {0xc0};
+    TRY(mp_mp_put_map(out, 5));
+    TRY(put_text_pair(out, "name", m->name));
+    TRY(put_text_pair(out, "hash", m->hash));
+    TRY(put_text_pair(out, "origin", mp_slice_str("loaded")));
+    TRY(put_nodes(c, out));
+    return put_from(out, m->metadata, "doc", mp_slice_of(nil, 1));
+}
+
+/* A pipeline comes in a file as a module does, but is none: it is listed apart. */
 static enum mp_err put_modules(const struct mp_catalog *c, const uint32_t *index,
                                struct mp_buf *out)
 {
-    TRY(mp_mp_put_map(out, 1));
+    uint32_t pipelines = count_pipelines(c);
+    TRY(mp_mp_put_map(out, 2));
     TRY(mp_mp_put_text(out, "modules"));
-    TRY(mp_mp_put_array(out, c->module_count));
+    TRY(mp_mp_put_array(out, c->module_count - pipelines));
     for (uint32_t i = 0; i < c->module_count; i++)
-        TRY(put_module(c, &c->modules[index[i]], out));
+        if (!c->modules[index[i]].is_pipeline)
+            TRY(put_module(c, &c->modules[index[i]], out));
+    TRY(mp_mp_put_text(out, "pipelines"));
+    TRY(mp_mp_put_array(out, pipelines));
+    for (uint32_t i = 0; i < c->module_count; i++)
+        if (c->modules[index[i]].is_pipeline)
+            TRY(put_pipeline(c, &c->modules[index[i]], out));
     return MP_OK;
 }
 

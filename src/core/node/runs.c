@@ -300,6 +300,12 @@ static bool init_graph(struct mp_node *n, struct mp_node_run *run, const struct 
     return false;
 }
 
+static bool has_key(struct mp_slice map, const char *key)
+{
+    struct mp_slice value;
+    return mp_mp_map_get(map, mp_slice_str(key), &value) == MP_OK;
+}
+
 /* The graph and the input that a RUN's payload names: itself, or a pipeline's. False: refused. */
 static bool find_graph(struct mp_node *n, const struct mp_node_event *ev, struct mp_slice *graph,
                        struct mp_slice *input)
@@ -316,6 +322,14 @@ static bool find_graph(struct mp_node *n, const struct mp_node_event *ev, struct
     }
     if (mp_mp_map_get(payload, mp_slice_str("pipeline"), &value) != MP_OK)
         return true;
+    uint32_t pairs;
+    struct mp_mp_reader r;
+    if (mp_mp_get_map(payload, &pairs, &r) == MP_OK &&
+        pairs > (has_key(payload, "input") ? 2u : 1u)) {
+        mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_INVALID_ARGUMENT,
+                       "BAD_REQUEST", "unknown key beside pipeline (known: input)");
+        return false;
+    }
     if (mp_mp_get_str(value, &name) != MP_OK) {
         mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_INVALID_ARGUMENT,
                        "BAD_REQUEST", "pipeline: expected a name");
