@@ -35,13 +35,19 @@ function Scene:start(workers, ...)
   self.c = client.connect(self.n)
 end
 
+--- Closes the connection and opens another one.
+function Scene:reconnect()
+  self.c:close()
+  self.c = client.connect(self.n)
+end
+
 --- Ends everything; asserts that the node ended well.
 function Scene:close()
   if self.c then self.c:close() end
   local ok, err = true, nil
   if self.n and not self.n.code then ok, err = pcall(self.n.stop, self.n) end
   node.stop_all()
-  for _, suffix in ipairs { "", ".lock", ".ended" } do os.remove(self.path .. suffix) end
+  for _, suffix in ipairs { "", ".lock", ".ended", ".held" } do os.remove(self.path .. suffix) end
   assert(ok, err)
 end
 
