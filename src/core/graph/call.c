@@ -145,6 +145,7 @@ static enum mp_err invoke(struct mp_graph *g, uint32_t call, size_t offset, size
     c->state = MP_GRAPH_CALL_OUT;
     c->attempt++;
     c->serial = g->serial;
+    c->handed_at = g->now;
     c->args_bytes = size;
     g->outstanding++;
     g->outstanding_bytes += size;
@@ -296,6 +297,47 @@ static void bring_in(struct mp_graph *g, uint32_t call)
     c->state = MP_GRAPH_CALL_PAUSED;
 }
 
+/* A call that failed without anybody having measured it, such as one over its deadline, still took
+ * its time: waiting, if it provably never began, else running. */
+static struct mp_graph_timing time_of_failure(const struct mp_graph *g,
+                                              const struct mp_graph_call *c,
+                                              struct mp_graph_timing measured, bool never_began)
+{
+    if (measured.queue != 0 || measured.network != 0 || measured.run != 0)
+        return measured;
+    mp_duration elapsed = g->now - c->handed_at;
+    return never_began ? (struct mp_graph_timing){.queue = elapsed}
+                       : (struct mp_graph_timing){.run = elapsed};
+}
+
+/* Copies an ERROR map without what only this machine knows: numbers of a caller in between would
+ * stand in the way of its own. */
+static enum mp_err strip_error(struct mp_slice error, struct mp_buf *out)
+{
+    static const char *const ours[] = {"step", "index", "attempt"};
+    uint32_t count;
+    uint32_t kept = 0;
+    struct mp_mp_reader r;
+    struct mp_slice pairs[2 * MP_GRAPH_ERROR_KEYS_MAX];
+    enum mp_err err = mp_mp_get_map(error, &count, &r);
+    for (uint32_t i = 0; err == MP_OK && i < count && kept < MP_GRAPH_ERROR_KEYS_MAX; i++) {
+        struct mp_slice name = {0};
+        err = mp_mp_take(&r, &pairs[2 * kept]);
+        if (err == MP_OK)
+            err = mp_mp_take(&r, &pairs[2 * kept + 1]);
+        bool is_ours = false;
+        if (err == MP_OK && mp_mp_get_str(pairs[2 * kept], &name) == MP_OK)
+            for (size_t k = 0; k < MP_ARRAY_SIZE(ours); k++)
+                is_ours |= mp_slice_is(name, ours[k]);
+        kept += !is_ours;
+    }
+    if (err == MP_OK)
+        err = mp_mp_put_map(out, kept);
+    for (uint32_t i = 0; err == MP_OK && i < 2 * kept; i++)
+        err = mp_buf_append(out, pairs[i]);
+    return err;
+}
+
 /* Adds what the machine knows to an ERROR map; the result is in g->fault. */
 static enum mp_err extend_error(struct mp_graph *g, const struct mp_graph_call *c,
                                 const struct answer *a, struct mp_slice error,
@@ -309,7 +351,10 @@ static enum mp_err extend_error(struct mp_graph *g, const struct mp_graph_call *
                              .version = a->version,
                              .attempt = c->attempt};
     mp_buf_clear(&g->fault);
-    enum mp_err err = mp_fault_put_extended(&g->fault, error, &extra);
+    mp_buf_clear(&g->hint);
+    enum mp_err err = strip_error(error, &g->hint);
+    if (err == MP_OK)
+        err = mp_fault_put_extended(&g->fault, mp_buf_slice(&g->hint), &extra);
     *extended = mp_buf_slice(&g->fault);
     return err;
 }
@@ -387,9 +432,15 @@ enum mp_err mp_graph_call_failed(struct mp_graph *g, const struct mp_graph_event
         return MP_OK;
     }
     bring_in(g, call);
-    if (ev->failed.never_began)
+    struct mp_graph_timing timing =
+        time_of_failure(g, c, ev->failed.timing, ev->failed.never_began);
+    a.timing = &timing;
+    if (ev->failed.never_began) {
         g->steps[c->step].attempts--;
-    enum mp_err err = ev->failed.never_began ? MP_OK : note_answer(g, c, &a);
+        a.node = (struct mp_slice){0};
+        a.worker = 0;
+    }
+    enum mp_err err = note_answer(g, c, &a);
     if (err != MP_OK)
         return err;
     if (mp_graph_depth_check(ev->failed.error, MP_GRAPH_ERROR_DEPTH_MAX) != MP_OK ||

@@ -217,6 +217,7 @@ struct mp_graph_call {
     uint32_t list_next; /* calls of one `each` */
     struct mp_slice item;
     size_t args_bytes;
+    mp_time handed_at;
     mp_time deadline;
 };
 
@@ -340,6 +341,8 @@ struct mp_graph {
 
 /* Deepest nesting of an error that is kept: with what surrounds it, a run object stays readable. */
 #define MP_GRAPH_ERROR_DEPTH_MAX 100
+/* Keys of an ERROR map that are kept; further ones are left out. */
+#define MP_GRAPH_ERROR_KEYS_MAX 64
 
 /* depth.c: whether `value` is one well-formed value of at most `depth_max` containers in one
  * another. MP_ECORRUPT, MP_EDEPTH. */

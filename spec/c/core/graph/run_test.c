@@ -382,10 +382,28 @@ static void what_never_began_is_no_attempt(void **state)
 {
     (void)state;
     struct harness *h = harness_run("{\"steps\":[" S("a", "") "]}");
+    h->now += MP_MS(7);
     harness_fail_at(h, "a", 0, UNAVAILABLE, true);
     shows(h, ".steps[1].attempts", "0");
     shows(h, ".steps[1].node", "null");
+    shows(h, ".steps[1].queue_ms", "7");
     shows(h, ".summary.remote_calls", "0");
+    harness_free(h);
+}
+
+static void an_error_says_which_attempt_of_the_step_it_was(void **state)
+{
+    (void)state;
+    struct harness *h = harness_run("{\"steps\":[" S("a", ",\"retries\":1,\"backoff_ms\":0") "]}");
+    harness_fail(h, "a", UNAVAILABLE);
+    harness_fail(h, "a",
+                 "{\"code\":\"INTERNAL\",\"attempt\":1,\"step\":\"inner\",\"fun\":\"m.inner\","
+                 "\"index\":9,\"data\":{\"kept\":[1]}}");
+    shows(h, ".error.attempt", "2");
+    shows(h, ".error.step", "\"a\"");
+    shows(h, ".error.index", "(missing)");
+    shows(h, ".error.fun", "\"m.inner\"");
+    shows(h, ".error.data", "{\"kept\":[1]}");
     harness_free(h);
 }
 
@@ -619,6 +637,7 @@ int main(void)
         cmocka_unit_test(retries_cover_some_codes_only),
         cmocka_unit_test(retries_wait_longer_each_time_with_jitter),
         cmocka_unit_test(what_never_began_is_no_attempt),
+        cmocka_unit_test(an_error_says_which_attempt_of_the_step_it_was),
         cmocka_unit_test(an_attempt_has_the_earlier_of_two_deadlines),
         cmocka_unit_test(an_attempt_that_nobody_answers_is_lost_after_its_deadline),
         cmocka_unit_test(a_run_over_its_time_ends_at_once),
