@@ -6,6 +6,8 @@
 
 #define CLOCK_AHEAD_MAX MP_SECONDS(1)
 
+static const char args_too_large[] = "the arguments are larger than --value-max allows";
+
 struct mp_rpc_target mp_node_target(const struct mp_catalog_function *f)
 {
     return (struct mp_rpc_target){.function = f->key,
@@ -275,6 +277,10 @@ void mp_node_call(struct mp_node *n, mp_time now, const struct mp_node_event *ev
         refuse_args(n, ev, MP_CODE_INVALID_ARGUMENT, "BAD_REQUEST", why);
         return;
     }
+    if (ev->request.payload.bytes.size > n->cfg.value_bytes_max) {
+        refuse_args(n, ev, MP_CODE_RESOURCE_EXHAUSTED, "TOO_LARGE", args_too_large);
+        return;
+    }
     const struct mp_catalog_query q = query_of(&o);
     const struct mp_catalog_function *f = mp_catalog_find(&n->catalog, &q);
     if (!f && !(o.is_waiting && mp_catalog_may_appear(&n->catalog, &q))) {
@@ -415,6 +421,10 @@ void mp_node_nested(struct mp_node *n, mp_time now, const struct mp_node_event *
     }
     if (mp_call_options_read_map(ev->nested.options, &o, &why) != MP_OK) {
         nested_refuse(n, ev, MP_CODE_INVALID_ARGUMENT, "BAD_REQUEST", why);
+        return;
+    }
+    if (ev->nested.args.bytes.size > n->cfg.value_bytes_max) {
+        nested_refuse(n, ev, MP_CODE_RESOURCE_EXHAUSTED, "TOO_LARGE", args_too_large);
         return;
     }
     if (parent->depth + 1 > n->cfg.call_depth_max) {
