@@ -123,6 +123,7 @@ struct mp_worker_process {
     uint32_t loads_pending;
     struct mp_buf pending; /* messages that its ring had no room for */
     bool is_killed_for_load;
+    bool has_broken_rules; /* was told, and killed for it */
 };
 
 /* The arena of a worker, read here. Answers may point into it after the worker is gone. */

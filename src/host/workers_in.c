@@ -14,14 +14,16 @@ static void broke_rules(struct mp_worker_process *w, const char *what)
 {
     mp_log(3, "worker %u sent %s: killed", w->place + 1, what);
     w->channel.to_host.is_broken = true;
+    w->has_broken_rules = true;
     mp_workers_kill(w->host, w->place);
 }
 
-/* The rest of a body behind its fixed part; false if it is not even that long. */
-static bool split_body(struct mp_ring_record *record, void *fixed, size_t fixed_size,
-                       struct mp_slice *rest)
+/* The rest of a body behind its fixed part; false if it is not even that long. The size is the one
+ * that was checked: the worker may have written another one into the record since. */
+static bool split_body(const struct mp_worker_process *w, struct mp_ring_record *record,
+                       void *fixed, size_t fixed_size, struct mp_slice *rest)
 {
-    size_t size = *(volatile uint32_t *)&record->size - sizeof(*record);
+    size_t size = w->channel.to_host.body_size;
     if (size < fixed_size)
         return false;
     memcpy(fixed, mp_ring_body(record), fixed_size);
@@ -35,7 +37,7 @@ static bool on_completed(struct mp_worker_process *w, struct mp_ring_record *rec
     struct mp_msg_completed m;
     struct mp_slice rest;
     struct mp_node_event ev = {.kind = MP_NODE_COMPLETED};
-    if (!split_body(record, &m, sizeof(m), &rest) || !mp_workers_sent(h, m.call) ||
+    if (!split_body(w, record, &m, sizeof(m), &rest) || !mp_workers_sent(h, m.call) ||
         !mp_node_worker_has(h->node, w->place, m.call) ||
         !mp_worker_payload(w, record, rest, m.size, m.at, &ev.completed.payload))
         return false;
@@ -56,7 +58,7 @@ static bool on_nested(struct mp_worker_process *w, struct mp_ring_record *record
     struct mp_msg_nested m;
     struct mp_slice rest;
     struct mp_node_event ev = {.kind = MP_NODE_NESTED};
-    if (!split_body(record, &m, sizeof(m), &rest) || m.options_size > rest.size ||
+    if (!split_body(w, record, &m, sizeof(m), &rest) || m.options_size > rest.size ||
         m.fun_size > rest.size - m.options_size)
         return false;
     size_t before = (size_t)m.options_size + m.fun_size;
@@ -89,7 +91,7 @@ static bool on_nested_cancel(struct mp_worker_process *w, struct mp_ring_record 
 {
     struct mp_msg_cancel m;
     struct mp_slice rest;
-    if (!split_body(record, &m, sizeof(m), &rest))
+    if (!split_body(w, record, &m, sizeof(m), &rest))
         return false;
     const struct mp_node_event ev = {
         .kind = MP_NODE_NESTED_CANCEL,
@@ -150,7 +152,7 @@ static bool on_loaded(struct mp_worker_process *w, struct mp_ring_record *record
     struct mp_msg_loaded m;
     struct mp_slice rest;
     struct mp_rpc_payload payload;
-    if (!split_body(record, &m, sizeof(m), &rest) || m.module >= h->modules.count ||
+    if (!split_body(w, record, &m, sizeof(m), &rest) || m.module >= h->modules.count ||
         w->loads_pending == 0 || !mp_worker_payload(w, record, rest, m.size, m.at, &payload))
         return false;
     struct mp_host_module *module = &h->modules.items[m.module];
@@ -186,7 +188,7 @@ static bool on_log(struct mp_worker_process *w, struct mp_ring_record *record)
     struct mp_slice value;
     struct mp_slice message = {0};
     char fun[MP_FUNCTION_BYTES_MAX + 1];
-    if (!split_body(record, &m, sizeof(m), &rest) || m.size > rest.size || m.level > 3)
+    if (!split_body(w, record, &m, sizeof(m), &rest) || m.size > rest.size || m.level > 3)
         return false;
     struct mp_slice map = mp_slice_of(rest.data, m.size);
     if (mp_mp_check(map) != MP_OK)
@@ -213,7 +215,7 @@ static bool on_release(struct mp_worker_process *w, struct mp_ring_record *recor
     struct mp_msg_release m;
     struct mp_slice rest;
     struct mp_host *h = w->host;
-    if (!split_body(record, &m, sizeof(m), &rest))
+    if (!split_body(w, record, &m, sizeof(m), &rest))
         return false;
     for (uint32_t i = 0; i < h->lent_count; i++)
         if (h->lent[i].at == m.at && h->lent[i].incarnation == w->incarnation) {
@@ -258,6 +260,8 @@ static bool drain_one(struct mp_worker_process *w)
             break;
         }
     }
+    if (ring->is_broken && !w->has_broken_rules)
+        broke_rules(w, "a record that cannot be right");
     if (ring->is_broken && taken == 0)
         return false;
     mp_ring_release(ring);

@@ -102,13 +102,14 @@ struct mp_ring_record *mp_ring_reserve(struct mp_ring *r, uint32_t body, uint16_
     record->flags = flags;
     record->spare = 0;
     r->tail += size;
+    r->last = size;
     return record;
 }
 
 static bool is_last(const struct mp_ring *r, const struct mp_ring_record *record)
 {
-    return r->tail - r->published >= record->size &&
-           r->data + ((r->tail - record->size) & (r->capacity - 1)) == (const uint8_t *)record;
+    return r->last != 0 && r->tail - r->published >= r->last &&
+           r->data + ((r->tail - r->last) & (r->capacity - 1)) == (const uint8_t *)record;
 }
 
 void mp_ring_trim(struct mp_ring *r, struct mp_ring_record *record, uint32_t body)
@@ -116,15 +117,17 @@ void mp_ring_trim(struct mp_ring *r, struct mp_ring_record *record, uint32_t bod
     uint32_t size = (uint32_t)sizeof(struct mp_ring_record) + body;
     size = (size + MP_RING_ALIGN - 1) & ~(MP_RING_ALIGN - 1);
     mp_assert(is_last(r, record));
-    mp_assert(size <= record->size);
-    r->tail -= record->size - size;
+    mp_assert(size <= r->last);
+    r->tail -= r->last - size;
+    r->last = size;
     record->size = size;
 }
 
 void mp_ring_unreserve(struct mp_ring *r, struct mp_ring_record *record)
 {
     mp_assert(is_last(r, record));
-    r->tail -= record->size;
+    r->tail -= r->last;
+    r->last = 0;
 }
 
 bool mp_ring_publish(struct mp_ring *r)
@@ -165,6 +168,7 @@ struct mp_ring_record *mp_ring_next(struct mp_ring *r)
         return NULL;
     }
     r->head += size;
+    r->body_size = size - (uint32_t)sizeof(*record);
     return record;
 }
 

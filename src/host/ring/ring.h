@@ -48,9 +48,11 @@ struct mp_ring {
     uint32_t capacity;
     uint64_t tail;      /* producer: reserved up to here */
     uint64_t published; /* producer: visible up to here */
+    uint32_t last;      /* producer: bytes of the record reserved last; 0: it was given back */
     uint64_t head;      /* consumer: read up to here; producer: last seen of the other side */
     uint64_t released;  /* consumer: released up to here */
     uint64_t seen;      /* consumer: last seen tail */
+    uint32_t body_size; /* consumer: of the record that next returned last, as it was checked */
     bool is_broken;     /* consumer: the other side wrote nonsense; nothing more is read */
 };
 
@@ -93,8 +95,9 @@ bool mp_ring_publish(struct mp_ring *r);
 /* The largest body that can ever fit. */
 uint32_t mp_ring_body_max(const struct mp_ring *r);
 
-/* Consumer: the next record, or NULL. It stays valid until mp_ring_release. A record whose size is
- * impossible marks the ring as broken and reads as NULL. */
+/* Consumer: the next record, or NULL. It stays valid until mp_ring_release; its body has
+ * r->body_size bytes, whatever a hostile producer makes of the size in the record afterwards. A
+ * record whose size is impossible marks the ring as broken and reads as NULL. */
 struct mp_ring_record *mp_ring_next(struct mp_ring *r);
 /* Gives back the space of all records that next has returned. */
 void mp_ring_release(struct mp_ring *r);
