@@ -121,27 +121,6 @@ static bool split(struct span *s, uint64_t bytes)
     return true;
 }
 
-uint64_t mp_arena_take(struct mp_arena *a, size_t size, unsigned aligned_at)
-{
-    if (size > a->size)
-        return MP_ARENA_NONE;
-    unsigned skip = (BLOCK_ALIGN - aligned_at % BLOCK_ALIGN) % BLOCK_ALIGN;
-    uint64_t bytes = ((uint64_t)size + skip + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
-    for (struct span *s = a->first; s; s = s->next) {
-        if (s->start != MP_ARENA_NONE || s->bytes < bytes)
-            continue;
-        if (!split(s, bytes))
-            return MP_ARENA_NONE;
-        if (s->is_touched)
-            a->idle -= s->bytes;
-        s->is_touched = true;
-        s->start = s->offset + skip;
-        a->used += s->bytes;
-        return s->start;
-    }
-    return MP_ARENA_NONE;
-}
-
 /* Two neighbours merge if both are free and agree on whether they hold memory. */
 static void merge_with_next(struct span *s)
 {
@@ -152,6 +131,53 @@ static void merge_with_next(struct span *s)
     s->bytes += next->bytes;
     s->next = next->next;
     free(next);
+}
+
+/* The first free span of that many bytes, cut to them; NULL if there is none. */
+static struct span *first_fit(struct mp_arena *a, uint64_t bytes)
+{
+    struct span *s = a->first;
+    while (s && (s->start != MP_ARENA_NONE || s->bytes < bytes))
+        s = s->next;
+    return s && split(s, bytes) ? s : NULL;
+}
+
+/* Hands all idle memory back, so that free spans between blocks are in one piece again. */
+static void tidy(struct mp_arena *a)
+{
+    for (struct span *s = a->first; s; s = s->next)
+        if (s->start == MP_ARENA_NONE && s->is_touched &&
+            madvise(a->data + s->offset, s->bytes, MADV_REMOVE) == 0) {
+            s->is_touched = false;
+            a->idle -= s->bytes;
+        }
+    for (struct span *s = a->first; s;) {
+        const struct span *next = s->next;
+        merge_with_next(s);
+        s = s->next == next ? s->next : s;
+    }
+}
+
+uint64_t mp_arena_take(struct mp_arena *a, size_t size, unsigned aligned_at)
+{
+    if (size > a->size)
+        return MP_ARENA_NONE;
+    unsigned skip = (BLOCK_ALIGN - aligned_at % BLOCK_ALIGN) % BLOCK_ALIGN;
+    uint64_t bytes = ((uint64_t)size + skip + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
+    bytes = bytes == 0 ? BLOCK_BYTES : bytes;
+    struct span *s = first_fit(a, bytes);
+    if (!s && a->idle != 0) {
+        tidy(a);
+        s = first_fit(a, bytes);
+    }
+    if (!s)
+        return MP_ARENA_NONE;
+    if (s->is_touched)
+        a->idle -= s->bytes;
+    s->is_touched = true;
+    s->start = s->offset + skip;
+    a->used += s->bytes;
+    return s->start;
 }
 
 bool mp_arena_give(struct mp_arena *a, uint64_t offset)
