@@ -24,18 +24,22 @@
 
 #include "src/base/assert.h"
 
-#define STAY_NS         MP_US(50) /* two wake-ups: below that a warm worker beats an idle one */
-#define AHEAD_NS        MP_MS(2)  /* what may wait in a ring; more waits here, for any worker */
-#define PROBE_AFTER     MP_MS(1)
-#define PROBE_SLOW      MP_MS(50)
-#define ZOMBIE_PROBE    MP_MS(10)
-#define STUCK_AFTER     MP_MS(20)
-#define SUSPECT_AFTER   MP_MS(5)      /* so long a call may take to end once nobody waits for it */
-#define STOP_WAIT       MP_SECONDS(1) /* for a worker told to stop; then it is killed */
-#define LEAVING_MIN     4             /* retiring workers that are let be, however few are wanted */
-#define DISPATCH_MAX    256           /* tasks sent or ended in one step */
-#define EFFECTS_BASE    (16 + 4 * MP_POOL_WORKERS_MAX + DISPATCH_MAX)
-#define COST_FIRST      MP_US(20)  /* of a function never seen */
+#define STAY_NS       MP_US(50) /* two wake-ups: below that a warm worker beats an idle one */
+#define AHEAD_NS      MP_MS(2)  /* what may wait in a ring; more waits here, for any worker */
+#define PROBE_AFTER   MP_MS(1)
+#define PROBE_SLOW    MP_MS(50)
+#define ZOMBIE_PROBE  MP_MS(10)
+#define STUCK_AFTER   MP_MS(20)
+#define SUSPECT_AFTER MP_MS(5)      /* so long a call may take to end once nobody waits for it */
+#define STOP_WAIT     MP_SECONDS(1) /* for a worker told to stop; then it is killed */
+#define LEAVING_MIN   4             /* retiring workers that are let be, however few are wanted */
+#define DISPATCH_MAX  256           /* tasks sent or ended in one step */
+#define EFFECTS_BASE  (16 + 4 * MP_POOL_WORKERS_MAX + DISPATCH_MAX)
+#define COST_FIRST    MP_US(20) /* of a function never seen */
+#define COST_STEP     MP_US(10) /* what one sample may always add to it */
+#define COST_CHEAP    MP_US(2)  /* a call that takes less than handing it over */
+#define STAY_CHEAP_NS                                                                              \
+    MP_US(400) /* cheap calls stay longer: a second worker takes more than it gives */
 #define START_AGAIN     MP_MS(100) /* after a worker that never got ready, doubled */
 #define START_AGAIN_MAX MP_SECONDS(10)
 
@@ -260,13 +264,16 @@ static bool is_usable(const struct mp_pool *p, uint32_t i, bool is_nested)
 
 /* The lowest-numbered worker while it has little to do (it is warm, the others sleep), else the one
  * with the least; none if every one has enough ahead of it. */
-static uint32_t choose(const struct mp_pool *p, bool is_nested)
+static uint32_t choose(const struct mp_pool *p, const struct mp_pool_task *t)
 {
+    bool is_nested = t->is_nested;
+    uint32_t cost = p->functions[t->function].cost_ns;
+    mp_duration stay = cost != 0 && cost < COST_CHEAP ? STAY_CHEAP_NS : STAY_NS;
     uint32_t best = MP_POOL_NONE;
     for (uint32_t i = 0; i < p->worker_count; i++) {
         if (!is_usable(p, i, is_nested))
             continue;
-        if (p->workers[i].load_ns < STAY_NS)
+        if (p->workers[i].load_ns < stay)
             return i;
         if (best == MP_POOL_NONE || p->workers[i].load_ns < p->workers[best].load_ns)
             best = i;
@@ -304,7 +311,7 @@ static void dispatch(struct mp_pool *p, mp_time now)
         while (p->queue_first[q] != MP_POOL_NONE) {
             struct mp_pool_task *t = &p->tasks[p->queue_first[q]];
             bool is_refused = p->functions[t->function].refused_until > now;
-            uint32_t worker = is_refused ? MP_POOL_NONE : choose(p, q == 0);
+            uint32_t worker = is_refused ? MP_POOL_NONE : choose(p, t);
             if (!is_refused && worker == MP_POOL_NONE)
                 break;
             if (count++ == DISPATCH_MAX) {
@@ -532,7 +539,7 @@ static enum mp_err submit(struct mp_pool *p, mp_time now, const struct mp_pool_e
     /* The common case: straight to a worker. */
     uint32_t worker = MP_POOL_NONE;
     if (p->queue_first[0] == MP_POOL_NONE && (t->is_nested || p->queue_first[1] == MP_POOL_NONE))
-        worker = choose(p, t->is_nested);
+        worker = choose(p, t);
     if (worker == MP_POOL_NONE) {
         enqueue(p, t, false);
         return MP_OK;
@@ -566,6 +573,17 @@ static void cancel(struct mp_pool *p, mp_time now, uint64_t id)
     }
 }
 
+/* An eighth of the news each time; never 0, which means "not seen". A worker's clock runs on while
+ * somebody else has its core, so one sample counts for at most a few times what is usual: a
+ * function that has really become slower is believed within some calls. */
+static void learn(struct mp_pool_function *f, uint32_t run)
+{
+    if (f->cost_ns != 0 && run > 4 * f->cost_ns + COST_STEP)
+        run = 4 * f->cost_ns + (uint32_t)COST_STEP;
+    f->cost_ns = f->cost_ns == 0 ? run : f->cost_ns - f->cost_ns / 8 + run / 8;
+    f->cost_ns += f->cost_ns == 0;
+}
+
 static void done(struct mp_pool *p, mp_time now, const struct mp_pool_event *ev)
 {
     struct mp_pool_task *t = find(p, ev->task);
@@ -576,9 +594,7 @@ static void done(struct mp_pool *p, mp_time now, const struct mp_pool_event *ev)
     uint64_t id = t->id;
     worker_detach(p, t);
     uint32_t run = ev->done.run > MP_SECONDS(2) ? (uint32_t)MP_SECONDS(2) : (uint32_t)ev->done.run;
-    /* An eighth of the news each time; never 0, which means "not seen". */
-    f->cost_ns = f->cost_ns == 0 ? run : f->cost_ns - f->cost_ns / 8 + run / 8;
-    f->cost_ns += f->cost_ns == 0;
+    learn(f, run);
     w->active_at = now;
     w->is_computing = false;
     w->is_full = false;
