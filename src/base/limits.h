@@ -57,21 +57,20 @@
 #define MP_LOAD_FOLDER_DEPTH_MAX 32 /* folders below --load */
 
 /* --- graphs --- */
-#define MP_GRAPH_EACH_MAX        1000000     /* elements of one `each`; more: TOO_LARGE */
-#define MP_GRAPH_OUTSTANDING_MAX 16384       /* calls of one run handed out at once; others wait */
-#define MP_GRAPH_FAULTS_MAX      1000        /* faults listed of one graph */
-#define MP_TRACE_RESULT_MAX      (64u << 10) /* a larger result is shown as $large */
-#define MP_TRACE_AVAILABLE_STEPS 200         /* larger graphs leave `available` out */
-#define MP_GRAPH_OUTSTANDING_BYTES_MAX                                                             \
-    (256u << 20)                            /* arguments handed out at once; others wait           \
-                                             */
-#define MP_GRAPH_ANSWER_GRACE_MS 100        /* past its deadline an attempt counts as lost */
-#define MP_GRAPH_CANCEL_GRACE_MS 1000       /* a cancelled run waits so long for its calls */
-#define MP_GRAPH_NAME_BYTES_MAX  256        /* of a graph; longer: BAD_OPTION */
-#define MP_GRAPH_GUESSES_MAX     20000      /* names compared for suggestions in one check */
-#define MP_GRAPH_KEYS_SHOWN_MAX  20         /* keys listed by MISSING_FIELD */
-#define MP_GRAPH_CYCLE_SHOWN_MAX 20         /* steps listed by CYCLE */
-#define MP_GRAPH_PREVIEW_BYTES   160        /* preview of a large result */
-#define MP_GRAPH_PROGRESS_PARTS  20         /* step_progress events of one `each` */
-#define MP_RUN_KEPT_BYTES_MAX    (1u << 30) /* results held by one run; more: RUN_TOO_LARGE */
-#define MP_RUNS_MAX              1024       /* runs at once on a node; more: QUEUE_FULL */
+#define MP_GRAPH_EACH_MAX        1000000      /* elements of one `each`; more: TOO_LARGE */
+#define MP_GRAPH_OUTSTANDING_MAX 16384        /* calls of one run handed out at once; others wait */
+#define MP_GRAPH_FAULTS_MAX      1000         /* faults listed of one graph */
+#define MP_TRACE_RESULT_MAX      (64u << 10)  /* a larger result is shown as $large */
+#define MP_TRACE_AVAILABLE_STEPS 200          /* larger graphs leave `available` out */
+#define MP_GRAPH_ARGS_BYTES_MAX  (128u << 20) /* handed out at once; others wait */
+#define MP_GRAPH_ANSWER_GRACE_MS 100          /* past its deadline an attempt counts as lost */
+#define MP_GRAPH_CANCEL_GRACE_MS 1000         /* a cancelled run waits so long for its calls */
+#define MP_GRAPH_NAME_BYTES_MAX  256          /* of a graph; longer: BAD_OPTION */
+#define MP_GRAPH_GUESSES_MAX     20000        /* names compared for suggestions in one check */
+#define MP_GRAPH_DEFAULTS_BYTES  (16u << 20)  /* and 8 graphs: defaults in defaults; more: faults */
+#define MP_GRAPH_KEYS_SHOWN_MAX  20           /* keys listed by MISSING_FIELD */
+#define MP_GRAPH_CYCLE_SHOWN_MAX 20           /* steps listed by CYCLE */
+#define MP_GRAPH_PREVIEW_BYTES   160          /* preview of a large result */
+#define MP_GRAPH_PROGRESS_PARTS  20           /* step_progress events of one `each` */
+#define MP_RUN_KEPT_BYTES_MAX    (1u << 30)   /* results held by one run; more: RUN_TOO_LARGE */
+#define MP_RUNS_MAX              1024         /* runs at once on a node; more: QUEUE_FULL */

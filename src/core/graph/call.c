@@ -11,7 +11,7 @@ static bool is_out(const struct mp_graph_call *c)
 bool mp_graph_call_has_room(const struct mp_graph *g)
 {
     return g->outstanding < MP_GRAPH_OUTSTANDING_MAX &&
-           (g->outstanding == 0 || g->outstanding_bytes < MP_GRAPH_OUTSTANDING_BYTES_MAX);
+           (g->outstanding == 0 || g->outstanding_bytes < MP_GRAPH_ARGS_BYTES_MAX);
 }
 
 /* --- records --- */

@@ -501,6 +501,7 @@ static enum mp_err load_all(struct mp_graph *g, struct mp_slice graph, struct mp
 enum mp_err mp_graph_load(struct mp_graph *g, struct mp_slice graph, struct mp_slice input)
 {
     g->guesses_left = MP_GRAPH_GUESSES_MAX;
+    g->defaults_left = MP_GRAPH_DEFAULTS_BYTES + 8 * (uint64_t)graph.size;
     enum mp_err err = mp_graph_depth_check(graph, MP_DEPTH_MAX);
     if (err == MP_EDEPTH)
         return fault(g, MP_GRAPH_AT_GRAPH, "BAD_GRAPH", "the graph is nested too deep",

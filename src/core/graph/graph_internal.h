@@ -285,6 +285,7 @@ struct mp_graph {
     uint32_t faults_dropped;
     struct mp_buf fault_bytes;
     uint32_t guesses_left;
+    uint64_t defaults_left; /* bytes of defaults still to be passed over while compiling */
 
     /* the run */
     mp_time began_at;

@@ -26,8 +26,7 @@ struct compiler {
 };
 
 /* The one or two pairs of an operator. */
-struct operator
-{
+struct form {
     struct mp_slice name;
     struct mp_slice value;
     struct mp_slice fallback;
@@ -68,11 +67,13 @@ static bool is_operator_name(struct mp_slice text)
     return text.size != 0 && text.data[0] == '$';
 }
 
-/* Reads the map at `r` as an operator; false if it is plain data. The graph is well-formed. */
-static bool read_operator(struct mp_mp_reader r, struct operator* op)
+/* Reads the map at `r` as an operator; false if it is plain data. The graph is well-formed. Reading
+ * passes over the default, which is read again when it is compiled: once for each default around
+ * it, so the bytes of all of them are budgeted. */
+static bool read_operator(struct mp_mp_reader r, struct form *form, uint64_t *budget)
 {
     struct mp_mp_token t;
-    *op = (struct operator){0};
+    *form = (struct form){0};
     if (mp_mp_next(&r, &t) != MP_OK || t.type != MP_MP_MAP || t.count == 0)
         return false;
     uint32_t count = t.count;
@@ -86,29 +87,34 @@ static bool read_operator(struct mp_mp_reader r, struct operator* op)
         /* Data is told from its first keys, without reading on: else nested maps cost their
          * depth times their size. */
         bool is_default = is_text && mp_slice_is(text, "default");
-        if (op->name.size == 0 && !is_operator_name(text) && !(is_default && count == 2))
+        if (form->name.size == 0 && !is_operator_name(text) && !(is_default && count == 2))
+            return false;
+        if (is_default && *budget == 0)
             return false;
         if (mp_mp_take(&r, &value) != MP_OK)
             return false;
-        if (is_default && !op->has_fallback) {
-            op->has_fallback = true;
-            op->fallback = value;
-        } else if (op->name.size == 0) {
-            op->name = text;
-            op->value = value;
+        if (is_default)
+            *budget -= value.size < *budget ? value.size : *budget;
+        if (is_default && !form->has_fallback) {
+            form->has_fallback = true;
+            form->fallback = value;
+        } else if (form->name.size == 0) {
+            form->name = text;
+            form->value = value;
         } else {
-            op->has_stranger = true;
+            form->has_stranger = true;
         }
     }
-    op->end = r.at;
-    return op->name.size != 0;
+    form->end = r.at;
+    return form->name.size != 0;
 }
 
 bool mp_graph_template_is_ref(struct mp_slice value)
 {
-    struct operator op;
-    return value.size != 0 && read_operator(mp_mp_reader_of(value), &op) &&
-           mp_slice_is(op.name, "$ref");
+    struct form form;
+    uint64_t budget = UINT64_MAX;
+    return value.size != 0 && read_operator(mp_mp_reader_of(value), &form, &budget) &&
+           mp_slice_is(form.name, "$ref");
 }
 
 static enum mp_err fault_unknown_operator(struct compiler *c, struct mp_slice name)
@@ -193,50 +199,50 @@ static enum mp_err find_target(struct compiler *c, struct mp_slice reference, bo
                               MP_GRAPH_EDGE_REF | (is_strict ? MP_GRAPH_EDGE_STRICT : 0));
 }
 
-static enum mp_err compile_ref(struct compiler *c, const struct operator* op)
+static enum mp_err compile_ref(struct compiler *c, const struct form *form)
 {
     struct mp_slice reference;
     if (c->place == MP_GRAPH_PLACE_DATA)
         return fault_operator(c, "UNKNOWN_OPERATOR", "there can be no reference here: `%s`",
-                              op->name);
-    if (mp_mp_get_str(op->value, &reference) != MP_OK)
-        return fault_operator(c, "BAD_PATH", "the path of `%s` must be a string", op->name);
+                              form->name);
+    if (mp_mp_get_str(form->value, &reference) != MP_OK)
+        return fault_operator(c, "BAD_PATH", "the path of `%s` must be a string", form->name);
     uint32_t target;
-    enum mp_err err = find_target(c, reference, op->has_fallback, &target);
+    enum mp_err err = find_target(c, reference, form->has_fallback, &target);
     if (err != MP_OK)
         return err;
     struct mp_slice head = mp_graph_path_head(reference);
     struct mp_graph_piece piece = {
         .kind = MP_GRAPH_PIECE_REF,
         .step = target,
-        .has_default = op->has_fallback,
+        .has_default = form->has_fallback,
         .text = mp_slice_of(reference.data + head.size, reference.size - head.size)};
     err = add_piece(c->g, &c->g->pieces, piece);
-    if (err != MP_OK || !op->has_fallback)
+    if (err != MP_OK || !form->has_fallback)
         return err;
-    push(c, (struct frame){.left = 1, .ref = c->g->pieces.count - 1, .resume = op->end});
+    push(c, (struct frame){.left = 1, .ref = c->g->pieces.count - 1, .resume = form->end});
     c->defaults++;
-    c->r.at = op->fallback.data;
-    c->raw = op->fallback.data;
+    c->r.at = form->fallback.data;
+    c->raw = form->fallback.data;
     return MP_OK;
 }
 
-static enum mp_err compile_item(struct compiler *c, const struct operator* op)
+static enum mp_err compile_item(struct compiler *c, const struct form *form)
 {
     struct mp_slice path;
     bool flag;
     if (c->place != MP_GRAPH_PLACE_EACH_ARGS)
         return fault_operator(c, "BAD_ITEM", "`%s` stands only in the args of a step with `each`",
-                              op->name);
-    if (mp_slice_is(op->name, "$index")) {
-        if (mp_mp_get_bool(op->value, &flag) != MP_OK || !flag)
+                              form->name);
+    if (mp_slice_is(form->name, "$index")) {
+        if (mp_mp_get_bool(form->value, &flag) != MP_OK || !flag)
             return fault_operator(c, "BAD_ITEM", "the only form of `%s` is {\"$index\": true}",
-                                  op->name);
+                                  form->name);
         return add_piece(c->g, &c->g->pieces,
                          (struct mp_graph_piece){.kind = MP_GRAPH_PIECE_INDEX});
     }
-    if (mp_mp_get_str(op->value, &path) != MP_OK)
-        return fault_operator(c, "BAD_PATH", "the path of `%s` must be a string", op->name);
+    if (mp_mp_get_str(form->value, &path) != MP_OK)
+        return fault_operator(c, "BAD_PATH", "the path of `%s` must be a string", form->name);
     if (!mp_graph_path_is_valid(path, true))
         return fault_operator(c, "BAD_PATH",
                               "`%s` is no path into an element: \"key.key\", "
@@ -246,37 +252,37 @@ static enum mp_err compile_item(struct compiler *c, const struct operator* op)
                      (struct mp_graph_piece){.kind = MP_GRAPH_PIECE_ITEM, .text = path});
 }
 
-static enum mp_err compile_operator(struct compiler *c, const struct operator* op)
+static enum mp_err compile_operator(struct compiler *c, const struct form *form)
 {
-    bool is_ref = mp_slice_is(op->name, "$ref");
-    bool is_lit = mp_slice_is(op->name, "$lit");
-    bool is_item = mp_slice_is(op->name, "$item") || mp_slice_is(op->name, "$index");
+    bool is_ref = mp_slice_is(form->name, "$ref");
+    bool is_lit = mp_slice_is(form->name, "$lit");
+    bool is_item = mp_slice_is(form->name, "$item") || mp_slice_is(form->name, "$index");
     enum mp_err err = flush_raw(c, c->r.at);
     if (err != MP_OK)
         return err;
-    c->r.at = op->end;
-    c->raw = op->end;
+    c->r.at = form->end;
+    c->raw = form->end;
     if (!is_ref && !is_lit && !is_item)
-        return fault_unknown_operator(c, op->name);
-    if (op->has_stranger || (op->has_fallback && !is_ref))
+        return fault_unknown_operator(c, form->name);
+    if (form->has_stranger || (form->has_fallback && !is_ref))
         return fault_operator(c, "UNKNOWN_OPERATOR",
                               "`%s` stands alone in its object, save that "
                               "`$ref` may have a `default`",
-                              op->name);
+                              form->name);
     if (is_lit) {
-        c->raw = op->value.data;
-        err = flush_raw(c, op->value.data + op->value.size);
-        c->raw = op->end;
+        c->raw = form->value.data;
+        err = flush_raw(c, form->value.data + form->value.size);
+        c->raw = form->end;
         return err;
     }
-    return is_ref ? compile_ref(c, op) : compile_item(c, op);
+    return is_ref ? compile_ref(c, form) : compile_item(c, form);
 }
 
 static enum mp_err compile_value(struct compiler *c)
 {
-    struct operator op;
-    if (read_operator(c->r, &op))
-        return compile_operator(c, &op);
+    struct form form;
+    if (read_operator(c->r, &form, &c->g->defaults_left))
+        return compile_operator(c, &form);
     struct mp_mp_token t;
     enum mp_err err = mp_mp_next(&c->r, &t);
     mp_assert(err == MP_OK);
