@@ -197,6 +197,18 @@ enum mp_err mp_graph_each_failed(struct mp_graph *g, uint32_t step, uint32_t ind
     return err != MP_OK ? err : mp_graph_step_fail(g, step, error, code, true);
 }
 
+/* Only the first error of forgiven elements is kept: a million of them must not cost a message
+ * each. */
+static enum mp_err make_element_missing(struct mp_graph *g, const struct mp_graph_miss *miss,
+                                        uint32_t step, uint32_t index, struct mp_slice *error)
+{
+    const struct mp_graph_step_record *s = &g->steps[step];
+    if (s->on_error == MP_GRAPH_ON_ERROR_FAIL || s->error.size == 0)
+        return mp_graph_make_missing(g, miss, step, index, error);
+    *error = s->error;
+    return MP_OK;
+}
+
 enum mp_err mp_graph_each_go_on(struct mp_graph *g, uint32_t step)
 {
     struct mp_graph_each *e = g->steps[step].items;
@@ -211,7 +223,7 @@ enum mp_err mp_graph_each_go_on(struct mp_graph *g, uint32_t step)
         uint32_t index = ++e->next;
         err = mp_graph_call_begin(g, step, index, item, &miss);
         if (err == MP_ENOENT) {
-            err = mp_graph_make_missing(g, &miss, step, index, &error);
+            err = make_element_missing(g, &miss, step, index, &error);
             if (err == MP_OK)
                 err = mp_graph_each_failed(g, step, index, error, MP_CODE_INVALID_ARGUMENT, false);
         } else if (err == MP_ETOOLARGE) {

@@ -209,7 +209,6 @@ enum mp_err mp_graph_make_missing(struct mp_graph *g, const struct mp_graph_miss
     mp_out_say(&o, is_bare ? "%s.%s is missing" : "%s%s is missing", base, miss->path);
     if (parent.size != 0)
         mp_out_say(&o, is_bare ? " in %s.%s" : " in %s%s", base, parent);
-    g->guesses_left = MP_GRAPH_GUESSES_MAX;
     say_what_is_there(g, &o, miss);
     if (o.err != MP_OK)
         return o.err;

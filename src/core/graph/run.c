@@ -547,6 +547,7 @@ enum mp_err mp_graph_start(struct mp_graph *g)
     mp_assert(g->count != 0 && g->levels != 0);
     g->phase = MP_GRAPH_PHASE_RUNNING;
     g->has_begun = true;
+    g->guesses_left = MP_GRAPH_GUESSES_MAX;
     g->began_at = g->now;
     g->counts[MP_GRAPH_PENDING] = g->count;
     mp_duration limit = g->config.timeout != 0 ? g->config.timeout : MP_NEVER;
