@@ -39,13 +39,13 @@ static void put(struct line *l, const char *text)
         l->bytes[l->size++] = *text++;
 }
 
-/* Control bytes, quotes and backslashes as JSON writes them. */
+/* Control bytes as JSON writes them, and in JSON also quotes and backslashes. */
 static void put_escaped(struct line *l, struct mp_slice s)
 {
     for (size_t i = 0; i < s.size && l->size < LINE_BYTES - 16; i++) {
         char escape[8];
         uint8_t c = s.data[i];
-        if (c == '"' || c == '\\')
+        if (config.is_json && (c == '"' || c == '\\'))
             snprintf(escape, sizeof(escape), "\\%c", c);
         else if (c == '\n')
             snprintf(escape, sizeof(escape), "\\n");

@@ -11,6 +11,8 @@
 #include "src/binding/value.h"
 #include "src/worker/worker_internal.h"
 
+#define LOAD_GC_PAUSE 1000 /* percent: collect when ten times as much is there */
+
 #define SET_WAIT    MP_SECONDS(1) /* the host may have had to leave out the last of a set */
 #define MODULES_MAX (MP_MODULES_MAX * 16u) /* numbers grow with every version loaded */
 
@@ -157,7 +159,7 @@ void mp_module_load_pending(struct mp_worker *w)
     /* What runs here runs once: compiling it, or collecting behind it, would only delay the start.
      */
     luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
-    lua_gc(L, LUA_GCSTOP, 0);
+    int pause = lua_gc(L, LUA_GCSETPAUSE, LOAD_GC_PAUSE);
     while (w->load_first) {
         struct mp_pending_load *p = w->load_first;
         w->load_first = p->next;
@@ -176,7 +178,7 @@ void mp_module_load_pending(struct mp_worker *w)
         atomic_store_explicit(&status->running, 0, memory_order_release);
         free(p);
     }
-    lua_gc(L, LUA_GCRESTART, 0);
+    lua_gc(L, LUA_GCSETPAUSE, pause);
     luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
 }
 

@@ -130,6 +130,11 @@ local function compile(entry)
 end
 
 local function load_error(entry, err)
+  if err == "not enough memory" then
+    return failure.new("RESOURCE_EXHAUSTED", entry.file
+      .. ": loading it needs more memory than a worker may use", { reason = "WORKER_MEMORY",
+      hint = "use less at once, or start the node with a larger --worker-memory" })
+  end
   if type(err) == "string" then
     return fail("LOAD_ERROR", err:find(entry.file, 1, true) and err or entry.file .. ": " .. err)
   end
