@@ -18,26 +18,6 @@ struct mp_rpc_target mp_node_target(const struct mp_catalog_function *f)
 
 /* --- stepping the machines --- */
 
-struct mp_node_work *mp_node_put_off(struct mp_node *n, enum mp_node_work_kind kind, uint64_t call)
-{
-    static struct mp_node_work nowhere;
-    if (n->work_count == n->work_capacity) {
-        uint32_t capacity = n->work_capacity == 0 ? 64 : n->work_capacity * 2;
-        void *grown =
-            n->alloc->resize(n->alloc->context, n->work, n->work_capacity * sizeof(*n->work),
-                             capacity * sizeof(*n->work));
-        if (!grown) {
-            n->is_out_of_memory = true;
-            return &nowhere;
-        }
-        n->work = (struct mp_node_work *)grown;
-        n->work_capacity = capacity;
-    }
-    struct mp_node_work *w = &n->work[n->work_count++];
-    *w = (struct mp_node_work){.kind = kind, .call = call};
-    return w;
-}
-
 /* The context that a function may ask for: what was given when the call began, with the attempt. */
 static struct mp_slice context_of(struct mp_node *n, const struct mp_rpc_call *c)
 {
@@ -308,7 +288,7 @@ void mp_node_call(struct mp_node *n, mp_time now, const struct mp_node_event *ev
         begin.begin.target = mp_node_target(f);
     else
         begin.begin.query = ev->request.meta;
-    if (!mp_node_step_rpc(n, now, &begin, NULL))
+    if (!mp_node_make_room(n) || !mp_node_step_rpc(n, now, &begin, NULL))
         refuse_args(n, ev, MP_CODE_RESOURCE_EXHAUSTED, "OUT_OF_MEMORY",
                     "the node has no memory for another call");
 }
@@ -399,7 +379,7 @@ static void nested_begin(struct mp_node *n, mp_time now, const struct mp_node_ev
     };
     bool is_begun = put_nested_context(n, parent, &context) == MP_OK;
     begin.begin.context = mp_buf_slice(&context);
-    is_begun = is_begun && mp_node_step_rpc(n, now, &begin, NULL);
+    is_begun = is_begun && mp_node_make_room(n) && mp_node_step_rpc(n, now, &begin, NULL);
     mp_buf_fini(&context);
     if (!is_begun)
         nested_refuse(n, ev, MP_CODE_RESOURCE_EXHAUSTED, "OUT_OF_MEMORY",

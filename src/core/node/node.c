@@ -4,6 +4,29 @@
 #include "src/core/node/node_internal.h"
 
 #define CHUNK_BYTES (16u << 10)
+#define ROOM_BASE   64u /* effects and work of an event itself */
+#define ROOM_EFFECTS                                                                               \
+    6u               /* of a call in one step: sent, taken back, told, answered, blocks released */
+#define ROOM_WORK 2u /* of a call in one step: its attempt's end, its run's answer */
+
+/* The ERROR map for when there is no memory to make one. */
+static struct mp_slice no_memory(void)
+{
+    static const char map[] = "\x83"
+                              "\xa4"
+                              "code"
+                              "\xb2"
+                              "RESOURCE_EXHAUSTED"
+                              "\xa6"
+                              "reason"
+                              "\xad"
+                              "OUT_OF_MEMORY"
+                              "\xa7"
+                              "message"
+                              "\xb9"
+                              "the node is out of memory";
+    return mp_slice_of(map, sizeof(map) - 1);
+}
 
 /* --- scratch memory and effects --- */
 
@@ -48,28 +71,59 @@ struct mp_slice mp_node_keep(struct mp_node *n, struct mp_slice bytes)
     return mp_slice_of(at, bytes.size);
 }
 
+/* An array of effects or work with at least `wanted` places. */
+static bool grow(struct mp_node *n, void **array, uint32_t *capacity, uint32_t wanted, size_t item)
+{
+    if (wanted <= *capacity)
+        return true;
+    uint32_t next = *capacity == 0 ? 256 : *capacity;
+    while (next < wanted)
+        next *= 2;
+    void *grown = n->alloc->resize(n->alloc->context, *array, *capacity * item, next * item);
+    if (!grown) {
+        n->is_out_of_memory = true;
+        return false;
+    }
+    *array = grown;
+    *capacity = next;
+    return true;
+}
+
+bool mp_node_make_room(struct mp_node *n)
+{
+    uint32_t calls = n->rpc.used + 1;
+    uint32_t places = n->cfg.workers + n->pool.worker_count + n->run_count;
+    uint32_t effects = n->effect_count + ROOM_BASE + ROOM_EFFECTS * (calls + places);
+    uint32_t work = n->work_count + ROOM_BASE + ROOM_WORK * calls;
+    return grow(n, (void **)&n->effects, &n->effect_capacity, effects, sizeof(*n->effects)) &&
+           grow(n, (void **)&n->work, &n->work_capacity, work, sizeof(*n->work));
+}
+
 struct mp_node_effect *mp_node_emit(struct mp_node *n, enum mp_node_effect_kind kind)
 {
     static struct mp_node_effect nowhere;
-    if (n->effect_count == n->effect_capacity) {
-        uint32_t capacity = n->effect_capacity == 0 ? 256 : n->effect_capacity * 2;
-        void *grown = n->alloc->resize(n->alloc->context, n->effects,
-                                       n->effect_capacity * sizeof(*n->effects),
-                                       capacity * sizeof(*n->effects));
-        if (!grown) {
-            n->is_out_of_memory = true;
-            return &nowhere;
-        }
-        n->effects = (struct mp_node_effect *)grown;
-        n->effect_capacity = capacity;
-    }
+    if (!grow(n, (void **)&n->effects, &n->effect_capacity, n->effect_count + 1,
+              sizeof(*n->effects)))
+        return &nowhere;
     struct mp_node_effect *e = &n->effects[n->effect_count++];
     *e = (struct mp_node_effect){.kind = kind};
     return e;
 }
 
+struct mp_node_work *mp_node_put_off(struct mp_node *n, enum mp_node_work_kind kind, uint64_t call)
+{
+    static struct mp_node_work nowhere;
+    if (!grow(n, (void **)&n->work, &n->work_capacity, n->work_count + 1, sizeof(*n->work)))
+        return &nowhere;
+    struct mp_node_work *w = &n->work[n->work_count++];
+    *w = (struct mp_node_work){.kind = kind, .call = call};
+    return w;
+}
+
 void mp_node_log(struct mp_node *n, uint8_t level, struct mp_slice text)
 {
+    if (!mp_node_make_room(n))
+        return;
     struct mp_node_effect *e = mp_node_emit(n, MP_NODE_LOG);
     e->level = level;
     e->payload.bytes = mp_node_keep(n, text);
@@ -81,8 +135,8 @@ void mp_node_reply(struct mp_node *n, uint64_t client, uint64_t id, uint8_t fram
     struct mp_node_effect *e = mp_node_emit(n, MP_NODE_REPLY);
     e->client = client;
     e->id = id;
-    e->frame = frame;
-    e->payload.bytes = payload;
+    e->frame = payload.size != 0 ? frame : MP_FRAME_ERROR;
+    e->payload.bytes = payload.size != 0 ? payload : no_memory();
 }
 
 /* --- errors --- */
@@ -97,7 +151,7 @@ struct mp_slice mp_node_error(struct mp_node *n, const struct mp_fault *fault)
     else
         n->is_out_of_memory = true;
     mp_buf_fini(&b);
-    return kept;
+    return kept.size != 0 ? kept : no_memory();
 }
 
 struct mp_slice mp_node_error_of_call(struct mp_node *n, struct mp_slice error, uint32_t function,
@@ -126,7 +180,7 @@ struct mp_slice mp_node_error_of_call(struct mp_node *n, struct mp_slice error, 
     else
         n->is_out_of_memory = true;
     mp_buf_fini(&b);
-    return kept;
+    return kept.size != 0 ? kept : no_memory();
 }
 
 void mp_node_refuse(struct mp_node *n, uint64_t client, uint64_t id, enum mp_code code,
@@ -179,6 +233,8 @@ enum mp_err mp_node_new(struct mp_node **own_out, const struct mp_node_config *c
     n->cfg.name = n->catalog.node;
     n->cfg.cluster = n->catalog.cluster;
     n->identity = (uint32_t)mp_rng_next(&n->rng);
+    if (err == MP_OK && !mp_node_make_room(n))
+        err = MP_ENOMEM;
     if (err != MP_OK) {
         mp_node_free(n);
         return err;

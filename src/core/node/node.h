@@ -158,7 +158,9 @@ struct mp_node_effects {
 /* Allocates the machine; MP_ENOMEM. */
 MP_MUST_USE enum mp_err mp_node_new(struct mp_node **own_out, const struct mp_node_config *cfg,
                                     struct mp_alloc *a, uint64_t seed);
-/* MP_ENOMEM: the event had no effect beyond what is in `out`; a request was then not answered. */
+/* MP_ENOMEM: memory ran out on the way. What is in `out` is carried out all the same: requests are
+ * answered with RESOURCE_EXHAUSTED, and nothing that somebody waits for is lost; a module, a line
+ * of the log or an event of a run may be. */
 MP_MUST_USE enum mp_err mp_node_step(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
                                      struct mp_node_effects *out);
 mp_time mp_node_deadline(const struct mp_node *n);

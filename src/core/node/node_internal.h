@@ -94,13 +94,21 @@ struct mp_node {
 
 /* Memory until the next step; NULL (and is_out_of_memory) if there is none. */
 uint8_t *mp_node_scratch(struct mp_node *n, size_t size);
+/* A copy in scratch memory; empty if there is none. */
 struct mp_slice mp_node_keep(struct mp_node *n, struct mp_slice bytes);
+/* Makes room for all effects and work that the calls under way, and one more, can still cause in
+ * this step. Whatever begins a call, or lists an effect that nobody waits for, asks first and does
+ * without if there is none: so the effects that somebody waits for always fit. */
+bool mp_node_make_room(struct mp_node *n);
 /* A new effect, or a dummy that nobody sees when memory is out. */
 struct mp_node_effect *mp_node_emit(struct mp_node *n, enum mp_node_effect_kind kind);
+/* Work for the end of this step; a dummy that nobody sees when memory is out. */
+struct mp_node_work *mp_node_put_off(struct mp_node *n, enum mp_node_work_kind kind, uint64_t call);
 void mp_node_log(struct mp_node *n, uint8_t level, struct mp_slice text);
+/* `payload` is a value; an empty one, for which there was no memory, is told as an error. */
 void mp_node_reply(struct mp_node *n, uint64_t client, uint64_t id, uint8_t frame,
                    struct mp_slice payload);
-/* Encodes a failure into scratch memory. */
+/* Encodes a failure into scratch memory; without memory it is another failure, that one. */
 struct mp_slice mp_node_error(struct mp_node *n, const struct mp_fault *fault);
 /* `error` with fun, node, version and attempt added where it lacks them. */
 struct mp_slice mp_node_error_of_call(struct mp_node *n, struct mp_slice error, uint32_t function,
@@ -111,8 +119,6 @@ void mp_node_refuse(struct mp_node *n, uint64_t client, uint64_t id, enum mp_cod
 struct mp_slice mp_node_answer_error(struct mp_node *n, const struct mp_rpc_effect *answer);
 
 /* calls.c */
-/* Work for the end of this step; a dummy that nobody sees when memory is out. */
-struct mp_node_work *mp_node_put_off(struct mp_node *n, enum mp_node_work_kind kind, uint64_t call);
 /* The ERROR map that says why no provider was found. */
 struct mp_slice mp_node_explain(struct mp_node *n, const struct mp_catalog_query *q);
 void mp_node_call(struct mp_node *n, mp_time now, const struct mp_node_event *ev);

@@ -22,7 +22,16 @@ static void reply(struct mp_node *n, struct mp_node_run *run, uint8_t frame, str
     mp_node_reply(n, run->client, run->id, frame, bytes);
 }
 
-static void out_of_memory(struct mp_node *n, struct mp_node_run *run)
+/* Nobody waits for the run's calls any more. */
+static void end_run(struct mp_node *n, mp_time now, struct mp_node_run *run)
+{
+    const struct mp_rpc_event gone = {.kind = MP_RPC_OWNER_GONE,
+                                      .origin = {.kind = MP_RPC_RUN, .owner = run->number}};
+    run->is_over = true;
+    mp_node_step_rpc(n, now, &gone, NULL);
+}
+
+static void out_of_memory(struct mp_node *n, mp_time now, struct mp_node_run *run)
 {
     const struct mp_fault fault = {
         .code = MP_CODE_RESOURCE_EXHAUSTED,
@@ -30,10 +39,7 @@ static void out_of_memory(struct mp_node *n, struct mp_node_run *run)
         .message = mp_slice_str("the node has no memory to go on with this run"),
         .node = n->catalog.node};
     reply(n, run, MP_FRAME_ERROR, mp_node_error(n, &fault));
-    const struct mp_rpc_event gone = {.kind = MP_RPC_OWNER_GONE,
-                                      .origin = {.kind = MP_RPC_RUN, .owner = run->number}};
-    run->is_over = true;
-    mp_node_step_rpc(n, 0, &gone, NULL);
+    end_run(n, now, run);
 }
 
 /* --- effects of a graph --- */
@@ -79,6 +85,10 @@ static void invoke(struct mp_node *n, mp_time now, struct mp_node_run *run,
                                        .needs = e->invoke.needs,
                                        .needs_count = e->invoke.needs_count};
     const struct mp_catalog_function *f = mp_catalog_find(&n->catalog, &q);
+    if (!mp_node_make_room(n)) {
+        out_of_memory(n, now, run);
+        return;
+    }
     if (!f) {
         fail_invocation(n, run, e, mp_node_explain(n, &q));
         return;
@@ -102,6 +112,16 @@ static void invoke(struct mp_node *n, mp_time now, struct mp_node_run *run,
     fail_invocation(n, run, e, mp_node_error(n, &fault));
 }
 
+/* An event is left out when there is no memory for it: nothing depends on it. */
+static void tell_event(struct mp_node *n, struct mp_node_run *run, struct mp_slice body)
+{
+    if (!run->has_events || run->is_detached || !mp_node_make_room(n))
+        return;
+    struct mp_slice kept = mp_node_keep(n, body);
+    if (kept.size != 0)
+        reply(n, run, MP_FRAME_EVENT, kept);
+}
+
 static void carry_out(struct mp_node *n, mp_time now, struct mp_node_run *run,
                       const struct mp_graph_effect *e)
 {
@@ -116,16 +136,15 @@ static void carry_out(struct mp_node *n, mp_time now, struct mp_node_run *run,
         mp_node_step_rpc(n, now, &cancel, NULL);
         break;
     case MP_GRAPH_EVENT:
-        if (run->has_events && !run->is_detached)
-            reply(n, run, MP_FRAME_EVENT, mp_node_keep(n, e->event.body));
+        tell_event(n, run, e->event.body);
         break;
     case MP_GRAPH_REFUSED:
         reply(n, run, MP_FRAME_ERROR, e->refused.error);
-        run->is_over = true;
+        end_run(n, now, run);
         break;
     case MP_GRAPH_FINISHED:
         reply(n, run, MP_FRAME_RESULT, e->finished.run);
-        run->is_over = true;
+        end_run(n, now, run);
         break;
     case MP_GRAPH_RESOLVE:
         break; /* taken up by resolve_all */
@@ -137,10 +156,10 @@ static void step_graph(struct mp_node *n, mp_time now, struct mp_node_run *run,
 {
     struct mp_graph_effects out;
     if (mp_graph_step(run->graph, now, ev, &out) != MP_OK) {
-        out_of_memory(n, run);
+        out_of_memory(n, now, run);
         return;
     }
-    for (uint32_t i = 0; i < out.count; i++)
+    for (uint32_t i = 0; i < out.count && !run->is_over; i++)
         carry_out(n, now, run, &out.items[i]);
 }
 
@@ -180,7 +199,7 @@ static bool load(struct mp_node *n, mp_time now, struct mp_node_run *run)
     const struct mp_graph_event ev = {.kind = MP_GRAPH_LOAD,
                                       .load = {.graph = run->graph_bytes, .input = run->input}};
     if (mp_graph_step(run->graph, now, &ev, &out) != MP_OK) {
-        out_of_memory(n, run);
+        out_of_memory(n, now, run);
         return false;
     }
     uint32_t count = 0;
@@ -189,7 +208,7 @@ static bool load(struct mp_node *n, mp_time now, struct mp_node_run *run)
         answers = (struct mp_graph_event *)(void *)mp_node_scratch(
             n, out.count * sizeof(struct mp_graph_event));
     if (out.count != 0 && !answers) {
-        out_of_memory(n, run);
+        out_of_memory(n, now, run);
         return false;
     }
     for (uint32_t i = 0; i < out.count; i++)
@@ -360,7 +379,7 @@ static struct mp_node_run *begin_run(struct mp_node *n, const struct mp_node_eve
     struct mp_slice input;
     if (!find_graph(n, ev, &graph, &input))
         return NULL;
-    struct mp_node_run *run = take_place(n);
+    struct mp_node_run *run = mp_node_make_room(n) ? take_place(n) : NULL;
     if (!run) {
         mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_RESOURCE_EXHAUSTED,
                        "QUEUE_FULL", "the node has as many runs as it takes at once");
@@ -388,6 +407,7 @@ static struct mp_node_run *begin_run(struct mp_node *n, const struct mp_node_eve
 static void tell_run_id(struct mp_node *n, struct mp_node_run *run)
 {
     struct mp_buf b;
+    struct mp_slice told = {0};
     mp_buf_init(&b, n->alloc, 0);
     enum mp_err err = mp_mp_put_map(&b, 1);
     if (err == MP_OK)
@@ -395,7 +415,8 @@ static void tell_run_id(struct mp_node *n, struct mp_node_run *run)
     if (err == MP_OK)
         err = mp_mp_put_text(&b, run->run_id);
     if (err == MP_OK)
-        reply(n, run, MP_FRAME_RESULT, mp_node_keep(n, mp_buf_slice(&b)));
+        told = mp_node_keep(n, mp_buf_slice(&b));
+    reply(n, run, MP_FRAME_RESULT, told);
     mp_buf_fini(&b);
 }
 
@@ -454,7 +475,7 @@ void mp_node_plan(struct mp_node *n, mp_time now, const struct mp_node_event *ev
         step_graph(n, now, run, &start); /* it has faults, so this refuses */
         run->is_over = true;
     } else {
-        out_of_memory(n, run);
+        out_of_memory(n, now, run);
     }
     mp_buf_fini(&plan);
 }
