@@ -91,11 +91,7 @@ static void add_module(struct mp_world *w, uint32_t number)
                                                 .name = mp_slice_str(modules[number]),
                                                 .hash = mp_slice_str("00"),
                                                 .metadata = mp_buf_slice(&b)}};
-    /* A module is told once, so memory is there for it. */
-    uint32_t out_of_memory = w->cfg.out_of_memory;
-    w->cfg.out_of_memory = 0;
-    mp_world_step(w, &ev);
-    w->cfg.out_of_memory = out_of_memory;
+    mp_world_step_surely(w, &ev);
     mp_buf_fini(&b);
 }
 

@@ -270,6 +270,14 @@ void mp_world_step(struct mp_world *w, const struct mp_node_event *ev)
     w->event_count = 0;
 }
 
+void mp_world_step_surely(struct mp_world *w, const struct mp_node_event *ev)
+{
+    uint32_t out_of_memory = w->cfg.out_of_memory;
+    w->cfg.out_of_memory = 0;
+    mp_world_step(w, ev);
+    w->cfg.out_of_memory = out_of_memory;
+}
+
 /* --- life --- */
 
 static void begin(struct mp_world *w)
@@ -295,7 +303,7 @@ static void begin(struct mp_world *w)
     const struct mp_node_event start = {.kind = MP_NODE_START,
                                         .start = {.addr = mp_slice_str("127.0.0.1:7400")}};
     mp_world_add_modules(w);
-    mp_world_step(w, &start);
+    mp_world_step_surely(w, &start);
     mp_world_plan(w, 0, (struct mp_world_happening){.kind = MP_WORLD_REQUEST_DUE});
     mp_world_plan(w, MP_MS(mp_rng_below(&w->rng, 300)),
                   (struct mp_world_happening){.kind = MP_WORLD_LATE_MODULE});

@@ -171,6 +171,8 @@ void mp_world_violation(struct mp_world *w, const char *what, uint64_t number);
 void mp_world_plan(struct mp_world *w, mp_duration after, struct mp_world_happening h);
 /* Hands an event to the node and carries out what comes of it. */
 void mp_world_step(struct mp_world *w, const struct mp_node_event *ev);
+/* The same for what is told only once, at the start: there is memory for it. */
+void mp_world_step_surely(struct mp_world *w, const struct mp_node_event *ev);
 /* Queues an event for when the effects at hand are carried out. */
 void mp_world_answer(struct mp_world *w, const struct mp_node_event *ev);
 bool mp_world_chance(struct mp_world *w, uint16_t of_1000);

@@ -94,11 +94,28 @@ static void does_the_same_again_for_the_same_seed(void **state)
     each_seed(SEEDS / 6, check_digest);
 }
 
+static void check_without_memory(uint64_t seed, struct mp_world_report *sum)
+{
+    struct mp_world_config cfg;
+    mp_world_defaults(&cfg, seed);
+    cfg.out_of_memory = seed % 3 == 0 ? 200 : seed % 3 == 1 ? 5000 : 100000;
+    const struct mp_world_report r = live(&cfg);
+    assert_kept(seed, &r);
+    add(sum, &r);
+}
+
+static void survives_without_memory(void **state)
+{
+    (void)state;
+    each_seed(SEEDS / 2, check_without_memory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keeps_its_promises_in_every_world),
         cmocka_unit_test(does_the_same_again_for_the_same_seed),
+        cmocka_unit_test(survives_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
