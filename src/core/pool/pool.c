@@ -560,6 +560,7 @@ static void cancel(struct mp_pool *p, mp_time now, uint64_t id)
     case TASK_QUEUED:
         unqueue(p, t);
         end(p, t, MP_POOL_GONE);
+        dispatch(p, now); /* it may have held up another one of its function */
         break;
     case TASK_SENT:
         task_move(t, TASK_CANCELLING);
