@@ -306,7 +306,7 @@ static void send(struct mp_pool *p, struct mp_pool_task *t, uint32_t worker, mp_
 static void dispatch(struct mp_pool *p, mp_time now)
 {
     uint32_t count = 0;
-    p->is_cut = false;
+    bool has_ended = false;
     for (int q = 0; q < 2; q++) {
         while (p->queue_first[q] != MP_POOL_NONE) {
             struct mp_pool_task *t = &p->tasks[p->queue_first[q]];
@@ -319,12 +319,16 @@ static void dispatch(struct mp_pool *p, mp_time now)
                 return;
             }
             unqueue(p, t);
-            if (is_refused)
+            if (is_refused) {
                 end(p, t, MP_POOL_CRASH_LOOP);
-            else
+                has_ended = true;
+            } else {
                 send(p, t, worker, now);
+            }
         }
     }
+    /* What ended may have let a nested call through, whose queue was passed before. */
+    p->is_cut = has_ended && p->queue_first[0] != MP_POOL_NONE;
 }
 
 /* Asks back what a worker has not begun, newest first. How much that is, only the answers show: the
