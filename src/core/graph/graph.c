@@ -147,6 +147,8 @@ struct mp_graph_effect *mp_graph_effect_add(struct mp_graph *g, enum mp_graph_ef
 /* Scratch moved while it grew: only now are the addresses of built bytes final. */
 static void seal_effects(struct mp_graph *g)
 {
+    if (!g->scratch.data)
+        return; /* nothing was built */
     for (uint32_t i = 0; i < g->effects_count; i++) {
         struct mp_graph_effect *e = &g->effects[i];
         const uint8_t *bytes = g->scratch.data + g->offsets[i];
