@@ -230,9 +230,9 @@ static enum mp_err note_answer(struct mp_graph *g, const struct mp_graph_call *c
     struct mp_graph_step_record *s = &g->steps[c->step];
     uint32_t node;
     uint32_t version;
-    enum mp_err err = mp_graph_intern(g, a->node, &node);
+    enum mp_err err = mp_graph_intern_near(g, a->node, s->plan_node, &node);
     if (err == MP_OK)
-        err = mp_graph_intern(g, a->version, &version);
+        err = mp_graph_intern_near(g, a->version, s->plan_version, &version);
     if (err != MP_OK)
         return err;
     s->timing.queue += a->timing->queue;

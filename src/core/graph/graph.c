@@ -120,6 +120,15 @@ enum mp_err mp_graph_intern(struct mp_graph *g, struct mp_slice s, uint32_t *id)
     return MP_OK;
 }
 
+enum mp_err mp_graph_intern_near(struct mp_graph *g, struct mp_slice name, uint32_t guess,
+                                 uint32_t *id)
+{
+    if (guess == 0 || !mp_slice_equal(name, mp_graph_interned(g, guess)))
+        return mp_graph_intern(g, name, id);
+    *id = guess;
+    return MP_OK;
+}
+
 struct mp_slice mp_graph_interned(const struct mp_graph *g, uint32_t id)
 {
     mp_assert(id <= g->interned_count);
@@ -249,8 +258,12 @@ static enum mp_err on_resolved(struct mp_graph *g, const struct mp_graph_event *
     s->workers = ev->resolved.workers;
     if (ev->resolved.is_refused)
         return mp_graph_fault_add_resolver(g, i, &ev->resolved.fault);
-    enum mp_err err = mp_graph_intern(g, ev->resolved.version, &s->plan_version);
-    return err != MP_OK ? err : mp_graph_intern(g, ev->resolved.node, &s->plan_node);
+    uint32_t before = i == 0 ? 0 : i - 1; /* most steps go where their neighbours go */
+    enum mp_err err = mp_graph_intern_near(g, ev->resolved.version, g->steps[before].plan_version,
+                                           &s->plan_version);
+    return err != MP_OK ? err
+                        : mp_graph_intern_near(g, ev->resolved.node, g->steps[before].plan_node,
+                                               &s->plan_node);
 }
 
 static enum mp_err on_running(struct mp_graph *g, const struct mp_graph_event *ev)

@@ -358,6 +358,9 @@ MP_MUST_USE enum mp_err mp_graph_copy(struct mp_graph *g, struct mp_slice s, str
 void mp_graph_drop(struct mp_graph *g, struct mp_slice *own);
 /* The number under which a name is kept; 0 for the empty one. */
 MP_MUST_USE enum mp_err mp_graph_intern(struct mp_graph *g, struct mp_slice s, uint32_t *id);
+/* The same, found without hashing if it is the name under `guess` (0: no guess). */
+MP_MUST_USE enum mp_err mp_graph_intern_near(struct mp_graph *g, struct mp_slice name,
+                                             uint32_t guess, uint32_t *id);
 struct mp_slice mp_graph_interned(const struct mp_graph *g, uint32_t id);
 /* A zeroed effect at the end of the list; NULL without memory. Its built bytes start at the
  * scratch buffer's end of this moment. */

@@ -57,11 +57,6 @@ void mp_out_float(struct mp_out *o, double v)
     }
 }
 
-void mp_out_text(struct mp_out *o, const char *text)
-{
-    mp_out_str(o, mp_slice_str(text));
-}
-
 void mp_out_str(struct mp_out *o, struct mp_slice s)
 {
     if (s.size > SHORT_BYTES_MAX) {
@@ -106,7 +101,7 @@ void mp_out_raw(struct mp_out *o, struct mp_slice s)
 
 void mp_out_ms(struct mp_out *o, mp_duration d)
 {
-    mp_out_float(o, (double)(d / 1000 + (d % 1000 >= 500)) / 1000.0);
+    mp_out_float(o, d == 0 ? 0 : (double)((d + 500) / 1000) / 1000.0);
 }
 
 void mp_out_bytes(struct mp_out *o, struct mp_slice s)

@@ -21,8 +21,12 @@ void mp_out_nil(struct mp_out *o);
 void mp_out_bool(struct mp_out *o, bool v);
 void mp_out_uint(struct mp_out *o, uint64_t v);
 void mp_out_float(struct mp_out *o, double v);
-void mp_out_text(struct mp_out *o, const char *text);
 void mp_out_str(struct mp_out *o, struct mp_slice s);
+/* Inline, so that the lengths of keys are known when this is compiled. */
+static inline void mp_out_text(struct mp_out *o, const char *text)
+{
+    mp_out_str(o, mp_slice_str(text));
+}
 /* An empty slice is nil. */
 void mp_out_str_or_nil(struct mp_out *o, struct mp_slice s);
 void mp_out_array(struct mp_out *o, uint32_t count);
