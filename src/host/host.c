@@ -214,6 +214,7 @@ static void flush(struct mp_host *h)
 static void turn(struct mp_host *h)
 {
     h->now = mp_host_clock();
+    h->yields_left = YIELDS_A_TURN;
     mp_workers_drain(h);
     fire_due(h);
     flush(h);

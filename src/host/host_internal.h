@@ -84,6 +84,7 @@ struct mp_conn {
     struct mp_buf in; /* a frame that has not come whole */
     /* a frame that is read straight into a shared block */
     bool is_large;
+    bool was_large; /* the last frame was */
     struct mp_frame_header large;
     uint64_t large_handle;
     uint8_t *large_data;
@@ -177,6 +178,7 @@ struct mp_host {
     struct mp_out_part *spare_parts;
     uint32_t spare_part_count;
     uint8_t *read_buffer;
+    uint32_t yields_left;         /* in this turn, see give_way in net.c */
     struct mp_node_event *events; /* that came up while effects were carried out */
     uint32_t event_count;
     uint32_t event_capacity;
@@ -207,6 +209,7 @@ void mp_host_step(struct mp_host *h, const struct mp_node_event *ev);
 void mp_host_release(struct mp_host *h, uint64_t handle);
 
 /* net.c */
+#define YIELDS_A_TURN 16
 bool mp_net_listen(struct mp_host *h);
 /* From now on connections are taken; before, they wait in the kernel's queue. */
 void mp_net_accept(struct mp_host *h);

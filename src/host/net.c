@@ -10,6 +10,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -19,11 +20,12 @@
 #include "src/base/assert.h"
 #include "src/host/host_internal.h"
 
-#define READ_BYTES      (256u << 10)
-#define PART_BYTES      (64u << 10)
-#define SPARE_PARTS_MAX 64
-#define IOV_MAX_USED    64
-#define READS_A_TURN    4 /* of one connection while a large frame comes in */
+#define READ_BYTES       (256u << 10)
+#define PART_BYTES       (64u << 10)
+#define SPARE_PARTS_MAX  64
+#define IOV_MAX_USED     64
+#define READ_FRONT_BYTES (4u << 10)
+#define READS_A_TURN     4 /* of one connection while a large frame comes in */
 
 static void on_conn(uv_poll_t *poll, int status, int events);
 
@@ -220,6 +222,17 @@ static void drop_written(struct mp_conn *c, size_t size)
     }
 }
 
+/* Lets the other side of a large transfer run, which usually makes room (or bytes) for us: cheaper
+ * than asking the kernel to wake us. Bounded in each turn, so that a slow one stalls nobody. */
+static bool give_way(struct mp_host *h)
+{
+    if (h->yields_left == 0)
+        return false;
+    h->yields_left--;
+    sched_yield();
+    return true;
+}
+
 static void conn_write(struct mp_conn *c)
 {
     while (c->out_first) {
@@ -233,6 +246,8 @@ static void conn_write(struct mp_conn *c)
                 conn_close(c);
                 return;
             }
+            if (c->out_bytes >= MP_VALUE_INLINE_MAX && give_way(c->host))
+                continue;
             c->is_blocked = true;
             watch(c);
             return;
@@ -433,7 +448,8 @@ static enum mp_err take_frame(struct mp_conn *c, struct mp_slice *bytes)
     }
     size_t before = MP_FRAME_HEADER_BYTES + f.meta_size;
     size_t whole = MP_FRAME_HEADER_BYTES + (size_t)f.size;
-    if (f.size - f.meta_size < MP_VALUE_INLINE_MAX) {
+    c->was_large = f.size - f.meta_size >= MP_VALUE_INLINE_MAX;
+    if (!c->was_large) {
         if (bytes->size < whole)
             return MP_EAGAIN;
         request(c, &f, mp_slice_of(bytes->data + MP_FRAME_HEADER_BYTES, f.meta_size),
@@ -567,8 +583,10 @@ static void take_preface(struct mp_conn *c, struct mp_slice *bytes)
 
 static void read_large(struct mp_conn *c)
 {
-    for (int i = 0; i < READS_A_TURN && c->is_large; i++) {
+    for (int i = 0; i < READS_A_TURN + YIELDS_A_TURN && c->is_large; i++) {
         ssize_t size = read(c->fd, c->large_data + c->large_got, c->large_size - c->large_got);
+        if (size < 0 && errno == EAGAIN && give_way(c->host))
+            continue;
         if (size < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (size <= 0) {
@@ -619,7 +637,10 @@ static void conn_read(struct mp_conn *c)
         read_large(c);
         return;
     }
-    ssize_t size = read(c->fd, h->read_buffer, READ_BYTES);
+    /* Behind a large frame another one is likely: its front is read alone, and the rest goes
+     * straight into its block instead of through this buffer. */
+    size_t size_max = c->was_large ? READ_FRONT_BYTES : READ_BYTES;
+    ssize_t size = read(c->fd, h->read_buffer, size_max);
     if (size < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (size <= 0) {
@@ -627,6 +648,8 @@ static void conn_read(struct mp_conn *c)
         return;
     }
     take_bytes(c, mp_slice_of(h->read_buffer, (size_t)size));
+    if (c->is_large)
+        read_large(c);
 }
 
 static void on_conn(uv_poll_t *poll, int status, int events)
