@@ -142,8 +142,12 @@ static void answer_run(struct mp_node *n, mp_time now, const struct mp_rpc_effec
     const struct mp_node_completion *c = &n->completion;
     w->answer = *e;
     w->payload = bytes;
-    if (!c->is_set || c->call != e->call)
+    if (!c->is_set || c->call != e->call) {
+        /* Its time was up or it was cancelled: no worker has answered, but one may have it. */
+        uint32_t worker = mp_pool_where(&n->pool, e->call);
+        w->worker = worker == MP_POOL_NONE ? 0 : worker + 1;
         return;
+    }
     w->worker = c->worker;
     w->bytes_in = c->bytes_in;
     /* A turn's `now` was read before it took the answers, so an end may lie a little ahead of it.

@@ -943,6 +943,12 @@ bool mp_pool_has(const struct mp_pool *p, uint32_t worker, uint64_t task)
     return t && t->worker == worker && t->state >= TASK_SENT;
 }
 
+uint32_t mp_pool_where(const struct mp_pool *p, uint64_t task)
+{
+    const struct mp_pool_task *t = find(p, task);
+    return t && t->state >= TASK_SENT ? t->worker : MP_POOL_NONE;
+}
+
 mp_time mp_pool_refused_until(const struct mp_pool *p, uint32_t function, mp_time now)
 {
     if (function >= p->function_capacity || p->functions[function].refused_until <= now)

@@ -177,6 +177,8 @@ void mp_pool_fini(struct mp_pool *p);
 
 /* Whether `worker` has this task now: an answer for any other is not to be believed. */
 bool mp_pool_has(const struct mp_pool *p, uint32_t worker, uint64_t task);
+/* The worker that has the task now, or MP_POOL_NONE. */
+uint32_t mp_pool_where(const struct mp_pool *p, uint64_t task);
 /* Until when a function is refused for killing workers; 0 if it is not. */
 mp_time mp_pool_refused_until(const struct mp_pool *p, uint32_t function, mp_time now);
 /* Workers that take calls. */
