@@ -411,7 +411,7 @@ static void on_revoke(struct mp_world *w, struct mp_world_worker *k, const struc
     if (is_back)
         remove_task(k, t);
     /* A call that was not even taken (is_full) is on its way back already. */
-    for (uint32_t i = 0; i < w->event_count; i++)
+    for (uint32_t i = w->event_first; i < w->event_count; i++)
         if (w->events[i].kind == MP_NODE_RETURNED && w->events[i].returned.call == e->id)
             return;
     if (is_back || mp_node_worker_has(w->node, e->worker, e->id))

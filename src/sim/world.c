@@ -263,10 +263,11 @@ void mp_world_answer(struct mp_world *w, const struct mp_node_event *ev)
 void mp_world_step(struct mp_world *w, const struct mp_node_event *ev)
 {
     step_once(w, ev);
-    for (uint32_t i = 0; i < w->event_count && w->steps_at_now < HAPPENINGS_AT_ONCE_MAX; i++) {
-        const struct mp_node_event next = w->events[i];
+    while (w->event_first < w->event_count && w->steps_at_now < HAPPENINGS_AT_ONCE_MAX) {
+        const struct mp_node_event next = w->events[w->event_first++];
         step_once(w, &next);
     }
+    w->event_first = 0;
     w->event_count = 0;
 }
 

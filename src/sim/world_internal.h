@@ -141,6 +141,7 @@ struct mp_world {
     struct mp_world_happening *happenings;
     uint32_t *places;
     /* events that answer effects, taken when the effects are done */
+    uint32_t event_first; /* those before it were taken */
     uint32_t event_count;
     uint32_t event_capacity;
     struct mp_node_event *events;
