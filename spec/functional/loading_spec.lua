@@ -91,7 +91,7 @@ describe("loading", function()
   it("survives a module that takes all memory", function()
     write("bad.lua", "local t = {} for i = 1, 1e9 do t[i] = {} end return t\n")
     start("--worker-memory", "64M")
-    assert.truthy(left_out("bad"):find("not enough memory", 1, true))
+    assert.truthy(left_out("bad"):find("WORKER_MEMORY", 1, true))
   end)
 
   it("says what a module requires in vain", function()
