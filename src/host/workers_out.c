@@ -42,7 +42,10 @@ void mp_worker_post(struct mp_worker_process *w, const struct mp_outgoing *o)
     if (w->pending.size == 0 && put_record(w, o))
         return;
     const uint32_t head[2] = {body_size(o), (uint32_t)o->kind << 16 | o->flags};
-    enum mp_err err = mp_buf_append(&w->pending, mp_slice_of(head, sizeof(head)));
+    /* Whole or not at all: half a message would be read as another one. */
+    enum mp_err err = mp_buf_reserve(&w->pending, sizeof(head) + head[0]);
+    if (err == MP_OK)
+        err = mp_buf_append(&w->pending, mp_slice_of(head, sizeof(head)));
     for (int i = 0; err == MP_OK && i < 4; i++)
         err = mp_buf_append(&w->pending, o->parts[i]);
     if (err != MP_OK) {
