@@ -174,6 +174,7 @@ struct mp_host {
     uint32_t conn_count;
     uint32_t conn_undecided;
     uint32_t conn_starved;
+    bool is_accept_stopped; /* no descriptor was left; goes on when a connection closes */
     struct mp_conn *dirty;
     struct mp_out_part *spare_parts;
     uint32_t spare_part_count;

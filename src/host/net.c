@@ -154,6 +154,10 @@ static void on_closed(uv_handle_t *handle)
     h->conns[c->place] = NULL;
     h->conn_count--;
     free(c);
+    if (h->is_accept_stopped && !uv_is_closing((uv_handle_t *)&h->listener)) {
+        h->is_accept_stopped = false;
+        mp_net_accept(h);
+    }
 }
 
 static void conn_close(struct mp_conn *c)
@@ -734,6 +738,17 @@ static void conn_open(struct mp_host *h, int fd)
     watch(c);
 }
 
+/* Without a free descriptor the listener would be ready for ever: who knocks waits until a
+ * connection closes. */
+static void stop_accepting(struct mp_host *h)
+{
+    mp_log(2, "no connection can be accepted until one closes: too many open files");
+    if (h->conn_count == 0)
+        return;
+    h->is_accept_stopped = true;
+    uv_poll_stop(&h->listener);
+}
+
 static void on_listener(uv_poll_t *poll, int status, int events)
 {
     struct mp_host *h = (struct mp_host *)poll->data;
@@ -745,7 +760,7 @@ static void on_listener(uv_poll_t *poll, int status, int events)
         int fd = accept4(h->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE)
-                mp_log(2, "a connection could not be accepted: too many open files");
+                stop_accepting(h);
             return;
         }
         conn_open(h, fd);
