@@ -1,6 +1,7 @@
 -- A node and commands in odd surroundings: closed files, full disks, a port that is taken, modules
 -- that cannot be read, readers that go away.
 
+local uv = require "luv"
 local node = require "spec.support.node"
 
 local GRAPH = [[{"name": "g", "steps": [
@@ -52,6 +53,29 @@ describe("a node", function()
     assert.equal(3, n:mpreg({ "call", "gone.f" }).code)
     n:stop()
     os.execute("rm -rf " .. folder)
+  end)
+
+  it("waits with new connections when it has no descriptor left, without noise", function()
+    local process = node.spawn("bash", { "-c", "ulimit -n 48; exec \"$MPREG\" node "
+      .. "--listen 127.0.0.1:0 --workers 1" }, { env = { MPREG = node.bin() } })
+    local host, port = process:wait_for("out", '"addr":"([^":]+):(%d+)"')
+    local sockets, connected = {}, 0
+    for i = 1, 60 do
+      sockets[i] = uv.new_tcp()
+      sockets[i]:connect(host, tonumber(port), function(err)
+        connected = connected + (err and 0 or 1)
+      end)
+    end
+    process:wait_for("err", "(no connection can be accepted)")
+    node.eventually(function() return connected == 60 end, "60 connections, in its queue at least")
+    for i = 1, 60 do sockets[i]:close() end
+    local env = { MPREG_NODE = host .. ":" .. port }
+    local r = node.mpreg({ "call", "mpreg.echo", 1 }, { env = env })
+    assert.equal("1\n", r.out)
+    local lines = select(2, process:err():gsub("no connection can be accepted", ""))
+    assert.is_true(lines < 70, "told " .. lines .. " times")
+    process:kill("sigterm")
+    assert.equal(0, process:wait().code)
   end)
 
   for _, case in ipairs {

@@ -14,6 +14,7 @@ local units = require "mpreg.units"
 local M = {}
 
 local YEAR_MS = 366 * 86400 * 1000
+local RESOURCES_BYTES_MAX = 256 * 1024
 local HOST_NAME_FILE = "/proc/sys/kernel/hostname"
 
 -- ------------------------------------------------------------------------------------------------
@@ -152,6 +153,17 @@ local function resource_word(text, out)
   return out
 end
 
+--- All of them travel to each worker in one message.
+local function small_enough(out)
+  local bytes = 0
+  for _, encoded in pairs(out) do bytes = bytes + (encoded == true and 0 or #encoded) end
+  if bytes > RESOURCES_BYTES_MAX then
+    return nil, "OUT_OF_RANGE", ("the values take %d bytes, together at most %s: put large data in "
+      .. "a file and its path in the value"):format(bytes, bytes_text(RESOURCES_BYTES_MAX))
+  end
+  return out
+end
+
 --- A list of `NAME[=JSON]`, or (in a file) a map of names to values.
 local function resources(value)
   if type(value) == "string" then value = { value } end
@@ -176,7 +188,7 @@ local function resources(value)
       out[key] = inner == true or bytes
     end
   end
-  return out
+  return small_enough(out)
 end
 
 -- ------------------------------------------------------------------------------------------------

@@ -132,6 +132,17 @@ describe("cli.node_config", function()
     assert.are.same({ "WRONG_TYPE FILE: resource: f: a function cannot be sent" }, list)
   end)
 
+  it("refuses resources that no message to a worker could hold", function()
+    write [[return { resource = { a = ("x"):rep(2 ^ 17) } }]]
+    assert.is_truthy(config.read { config = path })
+    assert.are.same({
+      "OUT_OF_RANGE FILE: resource: the values take 262154 bytes, together at most 256K: put large "
+        .. "data in a file and its path in the value",
+    }, (faults_of { config = write [[
+      return { resource = { a = ("x"):rep(2 ^ 17), b = ("x"):rep(2 ^ 17), c = true } }
+    ]] }))
+  end)
+
   it("leaves no global behind from a file", function()
     config.read { config = write "leak_of_config = 1 return {}" }
     assert.is_nil(rawget(_G, "leak_of_config"))
