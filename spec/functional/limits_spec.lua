@@ -119,7 +119,7 @@ describe("the limits of a node", function()
     assert.is_true(request.ms >= 100 and request.ms < 1000 * scene.SLOW, request.ms)
     assert.truthy(request.error.message:find("100 ms", 1, true), request.error.message)
     -- Its timeout is one attempt's: another may follow.
-    request = s:expect("DEADLINE_EXCEEDED/DEADLINE_EXCEEDED",
+    s:expect("DEADLINE_EXCEEDED/DEADLINE_EXCEEDED",
       s.c:call("evil.brief", { s.path }, { retries = 2, timeout_ms = 10000 }))
     assert.are.equal(3, s:marks())
   end)

@@ -1,7 +1,6 @@
 -- A function misbehaves: what becomes of the calls that share its worker, wait behind it, called it
 -- or were called by it, and of everybody else.
 
-local node = require "spec.support.node"
 local scene = require "spec.support.scene"
 
 describe("the neighbours of a call that misbehaves", function()
@@ -153,7 +152,8 @@ describe("the neighbours of a call that misbehaves", function()
 
     it("take a child along whose parent is cancelled", function()
       s:start(2)
-      local parent = s.c:call("evil.parent_of", { "evil.parent_of", "evil.wait_marked", 20, s.path })
+      local parent = s.c:call("evil.parent_of",
+        { "evil.parent_of", "evil.wait_marked", 20, s.path })
       s:await_marks(1)
       s.c:cancel(parent)
       s:expect("CANCELLED/CANCELLED", parent)
@@ -239,7 +239,10 @@ describe("the neighbours of a call that misbehaves", function()
       local all = s:calls(50, "evil.crash_a", {}, { timeout_ms = 20000 })
       s.c:wait(all)
       local codes = {}
-      for _, r in ipairs(all) do codes[r.code or "a result"] = (codes[r.code or "a result"] or 0) + 1 end
+      for _, r in ipairs(all) do
+        local code = r.code or "a result"
+        codes[code] = (codes[code] or 0) + 1
+      end
       assert.are.same({ ["UNAVAILABLE/WORKER_LOST"] = 5, ["RESOURCE_EXHAUSTED/CRASH_LOOP"] = 45 },
         codes)
     end)

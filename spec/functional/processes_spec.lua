@@ -144,7 +144,8 @@ describe("the processes of a node", function()
     -- On a machine that others use too, one of a few measurements has to be undisturbed.
     local figures
     for _ = 1, 8 do
-      local r = s.n:mpreg { "bench", "call", "mpreg.echo", "1", "-c", "1", "-d", "1s", "-o", "json" }
+      local r = s.n:mpreg { "bench", "call", "mpreg.echo", "1", "-c", "1", "-d", "1s",
+        "-o", "json" }
       assert.are.equal(0, r.code, r.err)
       figures = codec.json_decode(r.out)
       assert.are.equal(0, figures.errors, r.out)

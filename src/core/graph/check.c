@@ -461,7 +461,7 @@ static enum mp_err load_input(struct mp_graph *g, struct mp_slice own, struct mp
         mp_graph_template_compile(g, MP_GRAPH_AT_GRAPH, MP_GRAPH_PLACE_DATA, own, &range);
     if (err != MP_OK || given.size != 0)
         return err;
-    struct mp_graph_pieces pieces = {.items = g->pieces.items + range.first, .count = range.count};
+    struct mp_graph_pieces pieces = mp_graph_pieces_of(&g->pieces, range);
     struct mp_graph_miss miss;
     err =
         mp_graph_template_join(&pieces, (struct mp_slice){0}, 0, SIZE_MAX, &g->input_bytes, &miss);

@@ -59,8 +59,7 @@ static enum mp_err put_elements(struct mp_graph *g, const struct mp_graph_step_r
 {
     const struct mp_graph_each *e = s->items;
     struct mp_graph_miss miss;
-    struct mp_graph_pieces fallback = {.items = g->pieces.items + s->on_error_value.first,
-                                       .count = s->on_error_value.count};
+    struct mp_graph_pieces fallback = mp_graph_pieces_of(&g->pieces, s->on_error_value);
     enum mp_err err = mp_mp_put_array(out, e->total - e->skipped);
     for (uint32_t i = 0; err == MP_OK && i < e->total; i++) {
         const struct mp_graph_item *item = &e->states[i];

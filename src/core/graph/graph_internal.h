@@ -42,10 +42,18 @@ struct mp_graph_range {
 };
 
 struct mp_graph_pieces {
-    struct mp_graph_piece *items;
+    struct mp_graph_piece *items; /* NULL if there are none */
     uint32_t count;
     uint32_t capacity;
 };
+
+/* The pieces of a range, borrowed: valid until more are compiled. */
+static inline struct mp_graph_pieces mp_graph_pieces_of(const struct mp_graph_pieces *all,
+                                                        struct mp_graph_range range)
+{
+    return (struct mp_graph_pieces){.items = range.count != 0 ? all->items + range.first : NULL,
+                                    .count = range.count};
+}
 
 /* Where a template stands decides which forms it may hold. */
 enum mp_graph_place {
