@@ -104,8 +104,8 @@ function Scene:answered_within(ms, request, from)
   local late = request.ms - (from or 0)
   local stolen = math.max(0, self:stolen() - before)
   if late - stolen > ms then
-    error(("answered %.1f ms late, %.1f ms of it by others; at most %g ms are allowed"):format(
-      late, stolen, ms), 2)
+    error(("answered %.1f ms late, %.1f ms of it taken by others; at most %g ms are allowed")
+      :format(late, stolen, ms), 2)
   end
   return request
 end
