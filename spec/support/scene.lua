@@ -88,21 +88,28 @@ local function run_delay(pid)
   return tonumber(ns or 0) / 1e6
 end
 
---- Milliseconds that the node's living processes and this one were ready to run and waited for a
---- processor: what others on the machine took, which bounds on time must leave out.
-function Scene:stolen()
-  local sum = run_delay "self" + run_delay(self.n.pid)
-  for _, pid in ipairs(self.n:workers()) do sum = sum + run_delay(pid) end
+--- For each living process of the node, and this one: milliseconds that it was ready to run and
+--- waited for a processor.
+function Scene:delays()
+  local delays = { self = run_delay "self", [self.n.pid] = run_delay(self.n.pid) }
+  for _, pid in ipairs(self.n:workers()) do delays[pid] = run_delay(pid) end
+  return delays
+end
+
+--- What others on the machine took since `before`, which bounds on time must leave out.
+function Scene:stolen(before)
+  local sum = 0
+  for pid, delay in pairs(self:delays()) do sum = sum + delay - (before[pid] or 0) end
   return sum
 end
 
 --- Waits for one request and asserts that it was answered at most so many milliseconds after
 --- `from` (after it was sent; default 0), without what others took.
 function Scene:answered_within(ms, request, from)
-  local before = self:stolen()
+  local before = self:delays()
   self.c:wait(request)
   local late = request.ms - (from or 0)
-  local stolen = math.max(0, self:stolen() - before)
+  local stolen = self:stolen(before)
   if late - stolen > ms then
     error(("answered %.1f ms late, %.1f ms of it taken by others; at most %g ms are allowed")
       :format(late, stolen, ms), 2)

@@ -27,6 +27,9 @@
 #define SPIN_MAX        MP_US(50)
 #define SPIN_POLL_EVERY MP_US(5)
 #define YIELD_LONG      MP_US(3)
+#define HOG_YIELD       MP_MS(1)
+#define HOG_PAUSE       MP_MS(20)
+#define HOG_PAUSE_MAX   MP_SECONDS(1)
 #define PROBE_SLEEPS    16
 #define PROBE_SHORT     4
 #define HOUSEKEEPING_MS 500
@@ -220,12 +223,25 @@ static void turn(struct mp_host *h)
     flush(h);
 }
 
+/* A yield gave the core to somebody who computes, for a whole slice of time: with every spin a call
+ * would wait that long again. A sleeper, though, gets the core when it is woken. */
+static void meet_hog(struct mp_host *h, mp_time now)
+{
+    bool is_again = h->hog_pause != 0 && now - h->hog_until < 8 * h->hog_pause;
+    h->hog_pause = is_again ? h->hog_pause * 2 : HOG_PAUSE;
+    if (h->hog_pause > HOG_PAUSE_MAX)
+        h->hog_pause = HOG_PAUSE_MAX;
+    h->hog_until = now + h->hog_pause;
+}
+
 /* Whether something came while spinning. */
 static bool spin(struct mp_host *h)
 {
     mp_time start = mp_host_clock();
     mp_time polled = start;
     mp_time now = start;
+    if (now < h->hog_until)
+        return mp_workers_have_messages(h);
     while (now - start < h->spin) {
         if (mp_workers_have_messages(h))
             return true;
@@ -239,6 +255,8 @@ static bool spin(struct mp_host *h)
         }
         sched_yield();
         mp_time after = mp_host_clock();
+        if (after - now > HOG_YIELD)
+            meet_hog(h, after);
         if (after - now > YIELD_LONG)
             return false;
         now = after;

@@ -186,6 +186,8 @@ struct mp_host {
     bool is_stepping;
     /* spinning */
     mp_duration spin;
+    mp_time hog_until; /* no spinning before: somebody computes on this core */
+    mp_duration hog_pause;
     uint32_t sleeps_since_hit;
     uint32_t short_sleeps;
     bool had_input;

@@ -21,6 +21,9 @@
 #define SPIN_NS_MAX        100000u
 #define PROBE_SLEEPS       16
 #define PROBE_SHORT_SLEEPS 4
+#define HOG_YIELD_NS       1000000
+#define HOG_PAUSE_NS       20000000
+#define HOG_PAUSE_NS_MAX   1000000000
 #define ROOM_WAIT_NS       1000000 /* the host does not tell when it made room */
 #define RELEASE_BYTES      (128u << 10)
 
@@ -141,6 +144,17 @@ static uint64_t wake_time(const struct mp_worker *w)
     return at < room ? at : room;
 }
 
+/* A yield gave the core to somebody who computes, for a whole slice of time: with every spin a call
+ * would wait that long again. A sleeper, though, gets the core when it is woken. */
+static void meet_hog(struct mp_worker *w, uint64_t now)
+{
+    bool is_again = w->hog_pause != 0 && now - w->hog_until < 8 * w->hog_pause;
+    w->hog_pause = is_again ? w->hog_pause * 2 : HOG_PAUSE_NS;
+    if (w->hog_pause > HOG_PAUSE_NS_MAX)
+        w->hog_pause = HOG_PAUSE_NS_MAX;
+    w->hog_until = now + w->hog_pause;
+}
+
 /* True if there is work. A yield that lasts longer than the whole budget says that somebody
  * computes on this core: then the worker sleeps, and its budget stays, because nothing was learnt
  * about the caller. (A shorter long yield is the caller's own work, and must not end the spin.) */
@@ -150,6 +164,8 @@ static bool spin(struct mp_worker *w)
     uint64_t budget = w->spin_ns;
     uint64_t wake = wake_time(w);
     uint64_t now = began;
+    if (now < w->hog_until)
+        return !mp_ring_is_empty(&w->channel.to_worker);
     while (now - began < budget) {
         if (!mp_ring_is_empty(&w->channel.to_worker)) {
             w->spin_ns = SPIN_NS_MAX;
@@ -159,6 +175,8 @@ static bool spin(struct mp_worker *w)
             return true;
         sched_yield();
         uint64_t after = mp_worker_now();
+        if (after - now > HOG_YIELD_NS)
+            meet_hog(w, after);
         if (after - now > SPIN_NS_MAX)
             return !mp_ring_is_empty(&w->channel.to_worker);
         now = after;

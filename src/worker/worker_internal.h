@@ -177,6 +177,8 @@ struct mp_worker {
 
     /* sleeping */
     uint64_t spin_ns;
+    uint64_t hog_until; /* no spinning before: somebody computes on this core */
+    uint64_t hog_pause;
     uint32_t sleeps;
     uint32_t short_sleeps;
 };
