@@ -90,7 +90,7 @@ describe("loading", function()
 
   it("survives a module that takes all memory", function()
     write("bad.lua", "local t = {} for i = 1, 1e9 do t[i] = {} end return t\n")
-    start("--worker-memory", "64M")
+    start("--worker-memory", "16M")
     assert.truthy(left_out("bad"):find("WORKER_MEMORY", 1, true))
   end)
 
