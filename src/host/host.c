@@ -234,6 +234,19 @@ static void meet_hog(struct mp_host *h, mp_time now)
     h->hog_until = now + h->hog_pause;
 }
 
+bool mp_host_give_way(struct mp_host *h)
+{
+    mp_time before = mp_host_clock();
+    if (h->yields_left == 0 || before < h->hog_until)
+        return false;
+    h->yields_left--;
+    sched_yield();
+    mp_time after = mp_host_clock();
+    if (after - before > HOG_YIELD)
+        meet_hog(h, after);
+    return true;
+}
+
 /* Whether something came while spinning. */
 static bool spin(struct mp_host *h)
 {

@@ -179,7 +179,7 @@ struct mp_host {
     struct mp_out_part *spare_parts;
     uint32_t spare_part_count;
     uint8_t *read_buffer;
-    uint32_t yields_left;         /* in this turn, see give_way in net.c */
+    uint32_t yields_left;         /* in this turn, see mp_host_give_way */
     struct mp_node_event *events; /* that came up while effects were carried out */
     uint32_t event_count;
     uint32_t event_capacity;
@@ -203,6 +203,11 @@ struct mp_host {
 #define MP_HANDLE_WORKER (1ull << 63)
 
 /* host.c */
+#define YIELDS_A_TURN 16
+/* Lets the other side of a large transfer run, which usually makes room (or bytes) for us: cheaper
+ * than asking the kernel to wake us. False when this turn has given way often enough, or when
+ * somebody else computes on this core. */
+bool mp_host_give_way(struct mp_host *h);
 mp_time mp_host_clock(void);
 /* Each callback of the loop calls this first: the first of a turn reads the clock, since the loop
  * may have slept for long since it was last read. */
@@ -212,7 +217,6 @@ void mp_host_step(struct mp_host *h, const struct mp_node_event *ev);
 void mp_host_release(struct mp_host *h, uint64_t handle);
 
 /* net.c */
-#define YIELDS_A_TURN 16
 bool mp_net_listen(struct mp_host *h);
 /* From now on connections are taken; before, they wait in the kernel's queue. */
 void mp_net_accept(struct mp_host *h);

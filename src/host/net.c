@@ -10,7 +10,6 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -226,17 +225,6 @@ static void drop_written(struct mp_conn *c, size_t size)
     }
 }
 
-/* Lets the other side of a large transfer run, which usually makes room (or bytes) for us: cheaper
- * than asking the kernel to wake us. Bounded in each turn, so that a slow one stalls nobody. */
-static bool give_way(struct mp_host *h)
-{
-    if (h->yields_left == 0)
-        return false;
-    h->yields_left--;
-    sched_yield();
-    return true;
-}
-
 static void conn_write(struct mp_conn *c)
 {
     while (c->out_first) {
@@ -250,7 +238,7 @@ static void conn_write(struct mp_conn *c)
                 conn_close(c);
                 return;
             }
-            if (c->out_bytes >= MP_VALUE_INLINE_MAX && give_way(c->host))
+            if (c->out_bytes >= MP_VALUE_INLINE_MAX && mp_host_give_way(c->host))
                 continue;
             c->is_blocked = true;
             watch(c);
@@ -589,7 +577,7 @@ static void read_large(struct mp_conn *c)
 {
     for (int i = 0; i < READS_A_TURN + YIELDS_A_TURN && c->is_large; i++) {
         ssize_t size = read(c->fd, c->large_data + c->large_got, c->large_size - c->large_got);
-        if (size < 0 && errno == EAGAIN && give_way(c->host))
+        if (size < 0 && errno == EAGAIN && mp_host_give_way(c->host))
             continue;
         if (size < 0 && (errno == EAGAIN || errno == EINTR))
             return;
