@@ -18,7 +18,7 @@
 
 #include "src/worker/worker_internal.h"
 
-#define SPIN_NS_MAX        100000u
+#define SPIN_NS_MAX        200000u
 #define PROBE_SLEEPS       16
 #define PROBE_SHORT_SLEEPS 4
 #define HOG_YIELD_NS       1000000
