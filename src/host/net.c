@@ -470,8 +470,11 @@ static enum mp_err take_frame(struct mp_conn *c, struct mp_slice *bytes)
     } else {
         struct mp_buf kept;
         mp_buf_init(&kept, mp_host_alloc(), 0);
-        if (mp_buf_append(&kept, meta) != MP_OK)
+        if (mp_buf_append(&kept, meta) != MP_OK) {
+            c->is_large = false;
+            mp_host_release(c->host, c->large_handle);
             return MP_ENOMEM;
+        }
         mp_buf_fini(&c->in);
         c->in = kept;
         rest = mp_slice_of(NULL, 0);
