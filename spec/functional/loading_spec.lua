@@ -88,7 +88,7 @@ describe("loading", function()
   end)
 
   it("survives a module that takes all memory", function()
-    write("bad.lua", "local t = {} for i = 1, 1e9 do t[i] = {} end return t\n")
+    write("bad.lua", "local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1e6) .. i end return t\n")
     start("--worker-memory", "16M")
     assert.truthy(left_out("bad"):find("WORKER_MEMORY", 1, true))
   end)
