@@ -165,7 +165,7 @@ static bool spin(struct mp_worker *w)
     uint64_t wake = wake_time(w);
     uint64_t now = began;
     if (now < w->hog_until)
-        return !mp_ring_is_empty(&w->channel.to_worker);
+        return !mp_ring_is_empty(&w->channel.to_worker) || w->channel.to_worker.is_broken;
     while (now - began < budget) {
         if (!mp_ring_is_empty(&w->channel.to_worker)) {
             w->spin_ns = SPIN_NS_MAX;

@@ -602,6 +602,7 @@ static void done(struct mp_pool *p, mp_time now, const struct mp_pool_event *ev)
     learn(f, run);
     w->active_at = now;
     w->is_computing = false;
+    w->is_stuck = false;
     w->is_full = false;
     w->done++;
     finish(p, t);
