@@ -6,7 +6,7 @@ ONLY   ?=
 
 MAKEFLAGS += --no-print-directory
 
-.PHONY: all demo test check bench fuzz format install clean help
+.PHONY: all demo test check bench fuzz campaign format install clean help
 .DEFAULT_GOAL := all
 
 all: $(BUILD)/Makefile
@@ -38,6 +38,12 @@ fuzz:
 	@tools/setup.sh build test
 	@tools/fuzz.sh 60 '$(ONLY)'
 
+campaign:
+	@tools/setup.sh build
+	@$(MAKE) all
+	@tools/campaign.sh --build $(BUILD) --jobs $(JOBS) $(if $(FIRST),--first $(FIRST)) \
+	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ONLY),--only '$(ONLY)')
+
 format:
 	@find src spec -name '*.[ch]' | xargs clang-format -i
 	@luajit tools/rock.lua --write
@@ -50,11 +56,13 @@ clean:
 
 help:
 	@echo 'make                      build/mpreg'
-	@echo 'make demo                 install what is missing, build, run the quake pipeline on a node'
+	@echo 'make demo                 install what is missing, build, run the quake pipeline on three nodes'
 	@echo 'make test [ONLY=REGEX]    all tests, or the units whose PART/NAME matches'
 	@echo 'make check                the static checks alone'
 	@echo 'make bench [ONLY=REGEX]   the benchmarks, beside the peers that are installed'
 	@echo 'make fuzz [ONLY=REGEX]    a minute of fuzzing for each target'
+	@echo 'make campaign             hours of simulated clusters: 100,000 fresh worlds and what is large or long'
+	@echo '                          [FIRST=SEED] goes on from there, [SEEDS=N], [ONLY=REGEX] parts of it'
 	@echo 'make install PREFIX=DIR   binary, Lua library, modules, docs (DESTDIR is honoured)'
 	@echo 'make format               clang-format on all C files; the list of modules in the rockspec'
 	@echo 'make clean                remove the build folders'

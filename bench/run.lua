@@ -8,7 +8,10 @@
 -- A bar is a ratio to a peer measured in the same run where that peer is installed, else a number
 -- of calls a second.
 
-local ffi = require "ffi"
+package.path = "./?.lua;./lua/?.lua;./lua/?/init.lua;" .. package.path
+
+local cluster = require "bench.cluster"
+local measure = require "bench.measure"
 
 local BUILD, FOLDER = arg[1], arg[2]
 local QUICK, JSON, ONLY = false, false, nil
@@ -33,109 +36,36 @@ local SECONDS = QUICK and 0.3 or 1.5
 local REPETITIONS = 3
 local MIB = 1048576
 
-ffi.cdef [[
-  typedef struct { long s, ns; } mp_bench_time;
-  int clock_gettime(int, mp_bench_time *);
-  int usleep(unsigned);
-]]
-local time = ffi.new "mp_bench_time"
-local function now()
-  ffi.C.clock_gettime(1, time)
-  return tonumber(time.s) + tonumber(time.ns) / 1e9
-end
-
-local function say(...)
-  io.stderr:write(string.format(...), "\n")
-end
-
-local function read_file(path)
-  local f = io.open(path, "rb")
-  local text = f and f:read "*a"
-  if f then f:close() end
-  return text
-end
-
-local function write_file(path, text)
-  local f = assert(io.open(path, "wb"))
-  f:write(text)
-  f:close()
-  return path
-end
-
-local function capture(command)
-  local pipe = assert(io.popen(command))
-  local text = pipe:read "*a"
-  pipe:close()
-  return text
-end
-
-local function has(program)
-  return capture("command -v " .. program) ~= ""
-end
-
-local function wait_until(what, condition)
-  local deadline = now() + 30
-  while true do
-    local result = condition()
-    if result then return result end
-    if now() > deadline then error("waited in vain for " .. what, 0) end
-    ffi.C.usleep(5000)
-  end
-end
+measure.build, measure.folder = BUILD, FOLDER
+local capture, has, median, now, say, wait_until = measure.capture, measure.has, measure.median,
+  measure.now, measure.say, measure.wait_until
 
 -- ------------------------------------------------------------------------------------------------
 -- Servers
 -- ------------------------------------------------------------------------------------------------
 
--- Starts a program whose end run.sh sees to; gives its pid.
-local function start(name, command)
-  local pid = tonumber(capture(("%s >%s/%s.out 2>%s/%s.err </dev/null & echo $!"):format(command,
-    FOLDER, name, FOLDER, name)))
-  local f = assert(io.open(FOLDER .. "/pids", "a"))
-  f:write(pid, "\n")
-  f:close()
-  return pid
-end
-
--- Starts bench-echo; its pid and the port that the system gave it.
-local function start_echo(name)
-  local pid = start(name, BUILD .. "/bench/bench-echo")
-  return pid, wait_until("bench-echo", function()
-    return tonumber((read_file(FOLDER .. "/" .. name .. ".out") or ""):match "(%d+)\n")
-  end)
-end
-
 -- A port that was free a moment ago.
 local function free_port()
-  local pid, port = start_echo "port"
-  os.execute("kill " .. pid)
+  local pid, port = measure.start_echo("port" .. tostring(os.clock()):gsub("%D", ""))
+  measure.stop(pid)
   return port
 end
 
 local servers = {} -- name → { pid =, port = | addr = }
 
-local function start_node()
-  local name = "node" .. tostring(os.clock()):gsub("%D", "")
-  local pid = start(name, BUILD .. "/mpreg node --listen 127.0.0.1:0 --load bench/modules")
-  local ready = wait_until("a node", function()
-    return (read_file(FOLDER .. "/" .. name .. ".out") or ""):match "(.-)\n"
-  end)
-  return { pid = pid, addr = ready:match '"addr":"([^"]*)"' }
-end
-
 local function start_servers()
-  servers.node = start_node()
-  local pid, echo_port = start_echo "echo"
+  servers.node = measure.start_node "--load bench/modules"
+  local pid, echo_port = measure.start_echo "echo"
   servers.echo = { pid = pid, port = echo_port }
   if has "redis-server" then
     local port = free_port()
-    servers.redis = { port = port, pid = start("redis",
+    servers.redis = { port = port, pid = measure.start("redis",
       ("redis-server --port %d --bind 127.0.0.1 --save '' --appendonly no --dir %s"):format(port,
         FOLDER)) }
     wait_until("Redis", function()
-      return (read_file(FOLDER .. "/redis.out") or ""):find "Ready to accept"
+      return (measure.read_file(FOLDER .. "/redis.out") or ""):find "Ready to accept"
     end)
-    if not (read_file(FOLDER .. "/redis.out")):find "version=[789]" then
+    if not (measure.read_file(FOLDER .. "/redis.out")):find "version=[789]" then
       say("Redis is older than 7 and has no FCALL: left out")
       servers.redis = nil
     end
@@ -143,48 +73,26 @@ local function start_servers()
   if has "tarantool" then
     local port = free_port()
     servers.tarantool = { port = port,
-      pid = start("tarantool", ("tarantool bench/tarantool.lua %d %s"):format(port, FOLDER)) }
+      pid = measure.start("tarantool",
+        ("tarantool bench/tarantool.lua %d %s"):format(port, FOLDER)) }
     wait_until("Tarantool", function()
-      return (read_file(FOLDER .. "/tarantool.out") or ""):find "ready"
+      return (measure.read_file(FOLDER .. "/tarantool.out") or ""):find "ready"
     end)
   end
 end
 
-local function children(pid)
-  local list = {}
-  for child in capture(("cat /proc/%d/task/%d/children"):format(pid, pid)):gmatch "%d+" do
-    list[#list + 1] = tonumber(child)
-  end
-  return list
-end
-
-local function each_process(f)
-  for _, server in pairs(servers) do
-    f(server.pid)
-    for _, child in ipairs(children(server.pid)) do f(child) end
-  end
-end
-
 local function pin(cores)
-  each_process(function(pid)
-    os.execute(("taskset -acp %s %d >/dev/null 2>&1"):format(cores, pid))
-  end)
+  local pids = {}
+  for _, server in pairs(servers) do pids[#pids + 1] = server.pid end
+  measure.pin(cores, pids)
 end
 
 -- ------------------------------------------------------------------------------------------------
 -- Measuring
 -- ------------------------------------------------------------------------------------------------
 
-local function figures_of(text, what)
-  local figures = {}
-  for key, value in text:gmatch '"([%w_]+)":%s*([%d.eE+-]+)' do figures[key] = tonumber(value) end
-  if not figures.calls_per_s then error(("%s gave no figures: %s"):format(what, text), 0) end
-  if figures.errors ~= 0 then say("%s: %d errors: %s", what, figures.errors, text) end
-  return figures
-end
-
 -- row: bytes or fib or graph, outstanding, connections, pinned.
-local function measure(name, row, seconds)
+local function measure_one(name, row, seconds)
   local prefix = row.pinned and "taskset -c 0 " or ""
   local command
   if name == "node" then
@@ -197,7 +105,7 @@ local function measure(name, row, seconds)
       servers[name].port, row.outstanding, row.connections, seconds,
       row.fib and "--fib " .. row.fib or "-s " .. row.bytes)
   end
-  return figures_of(capture(command .. " 2>&1"), command)
+  return measure.load(command)
 end
 
 -- Two bare LuaJIT processes (or as many as there are cores, if fewer).
@@ -208,27 +116,16 @@ local function measure_bare(seconds)
   return { calls_per_s = sum }
 end
 
-local function median(list)
-  table.sort(list)
-  return list[math.ceil(#list / 2)]
-end
-
 -- ------------------------------------------------------------------------------------------------
 -- Rows
 -- ------------------------------------------------------------------------------------------------
-
-local function graph_of(steps, name)
-  return write_file(("%s/%s.json"):format(FOLDER, name),
-    ('{"name":"%s","steps":[%s]%s}'):format(name, table.concat(steps, ","),
-      ',"output":{"done":true}'))
-end
 
 local function independent(count)
   local steps = {}
   for i = 1, count do
     steps[i] = ('{"name":"s%d","call":"bench.tiny","args":[%d]}'):format(i, i)
   end
-  return graph_of(steps, "independent")
+  return measure.graph("independent", steps)
 end
 
 local function diamond(width)
@@ -239,11 +136,7 @@ local function diamond(width)
   end
   steps[#steps + 1] = ('{"name":"last","call":"bench.count","args":[[%s]]}'):format(
     table.concat(refs, ","))
-  return graph_of(steps, "diamond")
-end
-
-local function text_file(bytes)
-  return write_file(("%s/text%d.json"):format(FOLDER, bytes), '"' .. ("x"):rep(bytes) .. '"')
+  return measure.graph("diamond", steps)
 end
 
 local function rows()
@@ -273,7 +166,7 @@ local function rows()
   for _, row in ipairs(list) do
     row.key = row.key or "calls_per_s"
     row.unit = row.unit or (row.key == "p50_us" and "us, p50" or "calls/s")
-    if row.bytes then row.argument = text_file(row.bytes) end
+    if row.bytes then row.argument = measure.text_file(row.bytes) end
     row.values = {}
   end
   return list
@@ -286,15 +179,15 @@ local function measure_row(row, seconds)
     row.values[name] = values
   end
   if row.pinned then pin "0" end
-  note("node", measure("node", row, seconds))
+  note("node", measure_one("node", row, seconds))
   for _, peer in ipairs(row.peers) do
     if peer == "luajit" then
       note(peer, measure_bare(seconds))
     elseif servers[peer] then
-      note(peer, measure(peer, row, seconds))
+      note(peer, measure_one(peer, row, seconds))
     end
   end
-  if row.pinned then pin("0-" .. tonumber(capture "nproc --all") - 1) end
+  if row.pinned then pin(measure.all_cores()) end
 end
 
 -- Whether the bar is met, and the bar in words.
@@ -314,13 +207,6 @@ end
 -- An idle node
 -- ------------------------------------------------------------------------------------------------
 
--- Rss counts pages that processes share (libraries, the executable) in each of them; Pss divides
--- them between those that share them.
-local function memory_mib(pid, kind)
-  local text = read_file("/proc/" .. pid .. "/smaps_rollup") or ""
-  return (tonumber(text:match(kind .. ":%s*(%d+)")) or 0) / 1024
-end
-
 local function start_ms()
   local began = now()
   local pipe = assert(io.popen("exec " .. BUILD .. "/mpreg node --listen 127.0.0.1:0 2>/dev/null"))
@@ -336,14 +222,14 @@ end
 local function idle_rows()
   local times = {}
   for i = 1, QUICK and 5 or 11 do times[i] = start_ms() end
-  local node = start_node()
-  ffi.C.usleep(300000)
-  local host, resident, own = memory_mib(node.pid, "Rss"), 0, 0
-  for _, worker in ipairs(children(node.pid)) do
-    resident = math.max(resident, memory_mib(worker, "Rss"))
-    own = math.max(own, memory_mib(worker, "Pss"))
+  local node = measure.start_node "--load bench/modules"
+  measure.sleep(0.3)
+  local host, resident, own = measure.memory_mib(node.pid, "Rss"), 0, 0
+  for _, worker in ipairs(measure.children(node.pid)) do
+    resident = math.max(resident, measure.memory_mib(worker, "Rss"))
+    own = math.max(own, measure.memory_mib(worker, "Pss"))
   end
-  os.execute("kill " .. node.pid)
+  measure.stop(node.pid)
   local function row(name, value, unit, limit)
     return { name = name, unit = unit, median = { node = value }, values = {}, limit = limit }
   end
@@ -386,27 +272,30 @@ local function print_table(list)
   print "bare: for echo a C server without any function; for fib two LuaJIT processes"
 end
 
-local function print_json(list)
-  local out = {}
-  for _, row in ipairs(list) do
-    local is_met, bar = judge(row)
-    local medians = {}
-    for name, value in pairs(row.median) do
-      medians[#medians + 1] = ('"%s":%.3f'):format(name, value)
-    end
-    table.sort(medians)
-    out[#out + 1] = ('{"name":"%s","unit":"%s",%s,"bar":"%s","met":%s}'):format(row.name, row.unit,
-      table.concat(medians, ","), bar, tostring(is_met))
+local function json_row(row, is_met, bar)
+  local medians = {}
+  for name, value in pairs(row.median or { node = row.value }) do
+    medians[#medians + 1] = ('"%s":%.3f'):format(name, value)
   end
+  table.sort(medians)
+  return ('{"name":"%s","unit":"%s",%s,"bar":"%s","beside":"%s","met":%s}'):format(row.name,
+    row.unit, table.concat(medians, ","), bar or "", row.beside or "", tostring(is_met))
+end
+
+local function print_json(list, many)
+  local out = {}
+  for _, row in ipairs(list) do out[#out + 1] = json_row(row, judge(row)) end
+  for _, row in ipairs(many) do out[#out + 1] = json_row(row, row.is_met, row.bar) end
   print(('{"rows":[%s]}'):format(table.concat(out, ",")))
 end
 
-local function main()
-  start_servers()
+-- One node, beside its peers.
+local function measure_alone()
   local list = {}
   for _, row in ipairs(rows()) do
     if not ONLY or row.name:find(ONLY) then list[#list + 1] = row end
   end
+  if #list > 0 then start_servers() end
   for repetition = 1, REPETITIONS do
     for _, row in ipairs(list) do
       say("%d/%d %s", repetition, REPETITIONS, row.name)
@@ -420,7 +309,20 @@ local function main()
   if not ONLY or ("idle start"):find(ONLY) then
     for _, row in ipairs(idle_rows()) do list[#list + 1] = row end
   end
-  if JSON then print_json(list) else print_table(list) end
+  for _, server in pairs(servers) do measure.stop(server.pid) end
+  return list
+end
+
+local function main()
+  local list = measure_alone()
+  local many = cluster.rows { seconds = SECONDS, is_quick = QUICK, only = ONLY }
+  if JSON then
+    print_json(list, many)
+    return
+  end
+  if #list > 0 then print_table(list) end
+  if #list > 0 and #many > 0 then print "" end
+  if #many > 0 then cluster.print(many) end
 end
 
 local ok, problem = xpcall(main, function(e)

@@ -4,7 +4,8 @@
 #   bench/run.sh [--quick] [--json] [--only REGEX] [--build DIR]
 #
 # --quick takes about a minute; --json prints one JSON document instead of the table. What it starts
-# it ends. What is measured, and against what, stands in bench/run.lua.
+# it ends. What is measured, and against what, stands in bench/run.lua (one node) and
+# bench/cluster.lua (many; --only cluster measures these alone).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=build
@@ -16,7 +17,7 @@ while [ $# -gt 0 ]; do
         shift
         ;;
     --help)
-        sed -n '2,7s/^# \{0,1\}//p' "$0"
+        sed -n '2,8s/^# \{0,1\}//p' "$0"
         exit 0
         ;;
     *) args+=("$1") ;;
@@ -37,4 +38,4 @@ finish() {
     rm -rf "$folder"
 }
 trap finish EXIT
-luajit bench/run.lua "$build" "$folder" ${args[@]+"${args[@]}"}
+"$build/spec/spec-lua" bench/run.lua "$build" "$folder" ${args[@]+"${args[@]}"}

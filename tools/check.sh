@@ -48,6 +48,7 @@ check "every include is one that the layers allow" luajit tools/layers.lua
 check "every header compiles alone" tools/headers.sh
 check "the core imports nothing but memcpy and its like" tools/symbols.sh "$build"
 check "the core's specs link with neither libuv nor Lua" tools/links.sh "$build"
+check "the simulator links the core that the node links" tools/same_core.sh "$build"
 differs=$(formatter_differs)
 if [ -n "$differs" ]; then
     skip "C files are formatted" "$differs"

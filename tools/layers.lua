@@ -52,7 +52,7 @@ local FREESTANDING = set [[
 -- A name, or a folder (with its slash).
 local FAMILIES = {
   libc = set [[
-    ctype.h dirent.h dlfcn.h errno.h fcntl.h fenv.h getopt.h glob.h grp.h libgen.h locale.h
+    ctype.h dirent.h dlfcn.h errno.h fcntl.h fenv.h ftw.h getopt.h glob.h grp.h libgen.h locale.h
     malloc.h math.h netdb.h poll.h pthread.h pwd.h sched.h semaphore.h setjmp.h signal.h spawn.h
     stdatomic.h stdio.h stdlib.h strings.h syslog.h termios.h time.h ucontext.h unistd.h
     x86intrin.h cpuid.h execinfo.h link.h features.h endian.h byteswap.h

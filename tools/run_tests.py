@@ -273,6 +273,15 @@ def functional_units(build):
         yield Unit(part, name + ".py", ["python3", path], build, env, timeout=600)
 
 
+def sim_units(build):
+    """The simulator's worlds: scenarios, figures, fresh seeds."""
+    folder = BUILDS[build][0]
+    env = {"MPREG_BIN": os.path.join(ROOT, folder, "mpreg"), "MPREG_BUILD": folder}
+    for path in find("spec/sim/*_spec.lua"):
+        name = os.path.basename(path)[:-len("_spec.lua")]
+        yield Unit(part_of("simulator", build), name, busted(path, lua_of(build)), build, env, timeout=300)
+
+
 def fuzz_units():
     for path in find("spec/fuzz/*_fuzz.c"):
         name = os.path.basename(path)[:-len(".c")]
@@ -297,7 +306,7 @@ def part_of(part, build):
 def stages():
     """[(may units run beside one another, units)]"""
     return [
-        (True, [*check_units(), *c_units("release"), *lua_units("release")]),
+        (True, [*check_units(), *c_units("release"), *lua_units("release"), *sim_units("release")]),
         (False, [*functional_units("release")]),
         (True, [*c_units("asan"), *lua_units("asan"), *fuzz_units()]),
         (False, [*functional_units("asan")]),

@@ -14,6 +14,7 @@ local file = assert(io.open(path))
 local run = require "cjson".decode(file:read("*a"))
 file:close()
 
+style.name = run.name
 if what == "trace" then
   io.write(require "mpreg.render.trace".text(run, style))
 elseif type(run.output) == "table" and type(run.output.report) == "string" then

@@ -17,6 +17,7 @@ local units = require "mpreg.units"
 local M = {}
 
 local DEFAULT_NODE = "127.0.0.1:7400"
+local QUERIES_MAX = 256 -- that the native side asks at once
 
 local Client = {}
 Client.__index = Client
@@ -102,16 +103,50 @@ function Client:run_bytes(graph, opts, on_event)
   return run
 end
 
---- Asks the node something.
+--- MessagePack of what a query asks for beyond its kind; empty if that is nothing.
+local function query_options(opts)
+  if opts.on == nil and opts.name == nil then return "" end
+  return (assert(codec.encode { on = opts.on, name = opts.name }))
+end
+
+--- Asks a node something: the one that is connected, or the one that it shall pass the question on
+--- to.
 ---@param what string
 ---@param payload? string
----@param opts? table  timeout_ms
+---@param opts? { timeout_ms?: number, on?: string, name?: string }  on: the node that answers
 ---@return string? answer
 ---@return table? ERROR
 function Client:query_bytes(what, payload, opts)
-  local answer, err = self._conn:query(what, payload, opts or {})
+  opts = opts or {}
+  local answer, err = self._conn:query(what, payload,
+    { timeout_ms = opts.timeout_ms, options = query_options(opts) })
   if not answer then return nil, to_error(err) end
   return answer
+end
+
+--- Asks many nodes the same, all at once.
+---@param what string
+---@param nodes string[]
+---@param opts? { timeout_ms?: number }
+---@return table? answers  by the node's name: { answer = MessagePack } or { error = ERROR }
+---@return table? ERROR  if nobody could be asked
+function Client:query_nodes_bytes(what, nodes, opts)
+  local answers = {}
+  for first = 1, #nodes, QUERIES_MAX do
+    local asked, options = {}, {}
+    for i = first, math.min(#nodes, first + QUERIES_MAX - 1) do
+      asked[#asked + 1] = nodes[i]
+      options[#options + 1] = query_options { on = nodes[i] }
+    end
+    local list, err = self._conn:queries(what, options,
+      { timeout_ms = opts and opts.timeout_ms })
+    if not list then return nil, to_error(err) end
+    for i, node in ipairs(asked) do
+      local value = list[2 * i]
+      answers[node] = list[2 * i - 1] and { error = to_error(value) } or { answer = value }
+    end
+  end
+  return answers
 end
 
 local function result_of(bytes, err)
@@ -181,18 +216,22 @@ function Client:run(what, opts)
   }, on_event))
 end
 
---- Asks the node something: "functions", "nodes", "modules", "status", …
+--- Asks a node something: "functions", "nodes", "modules", "status", "links" …
 ---@param what string
 ---@param payload? any
+---@param opts? { timeout?: string|number, on?: string, name?: string }  on: the node that answers
 ---@return any answer
 ---@return table? ERROR
-function Client:query(what, payload)
+function Client:query(what, payload, opts)
+  opts = opts or {}
   local bytes, problem
   if payload ~= nil then
     bytes, problem = codec.encode(payload)
     if not bytes then return nil, encode_error(problem, "payload") end
   end
-  return result_of(self:query_bytes(what, bytes))
+  return result_of(self:query_bytes(what, bytes, {
+    timeout_ms = opts.timeout_ms or milliseconds(opts.timeout, 2), on = opts.on, name = opts.name,
+  }))
 end
 
 --- HOST:PORT of the node that answered.

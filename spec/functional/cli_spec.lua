@@ -81,8 +81,8 @@ describe("the command line", function()
     it("prints help and its version", function()
       assert.is_truthy(run(0, "--help").out:find("Commands:", 1, true))
       assert.is_truthy(run(0, "--version").out:find("^mpreg %d+%.%d+%.%d+\n$"))
-      for _, command in ipairs { "node", "call", "run", "plan", "functions", "nodes", "modules",
-        "bench" } do
+      for _, command in ipairs { "node", "call", "run", "plan", "functions", "nodes", "status",
+        "topology", "modules", "forget", "bench" } do
         local r = run(0, command, "--help")
         assert.is_truthy(r.out:find("Usage: mpreg " .. command, 1, true))
         assert.is_truthy(r.out:find("Example:\n  mpreg " .. command, 1, true))
@@ -97,12 +97,10 @@ describe("the command line", function()
       assert.are.equal("", r.out)
       r = run(2, "call", "tools.add", "--retires", "1")
       assert.is_truthy(r.err:find("did you mean --retries?", 1, true))
-      for _, later in ipairs { "deploy", "repl", "sub", "federation", "status" } do
+      for _, later in ipairs { "deploy", "repl", "sub", "federation", "runs" } do
         run(2, later)
       end
-      for _, later in ipairs { "--join", "--advertise", "--data", "--federation" } do
-        run(2, "node", later, "x")
-      end
+      run(2, "node", "--federation", "x")
     end)
 
     it("takes flags before, between and after arguments", function()
@@ -405,8 +403,45 @@ describe("the command line", function()
       assert.are.same({ "n1", "default", n.addr, "alive", { "data" } }, { nodes[1].name,
         nodes[1].cluster, nodes[1].addr, nodes[1].state, nodes[1].resources })
       local text = run(0, "nodes").out
-      assert.is_truthy(text:find("\nn1 +default +127%.0%.0%.1:%d+ +alive +2 "), text)
+      assert.is_truthy(text:find("^NODE +STATE +ADDRESS +RESOURCES +WORKERS +LOAD +VERSION +RTT"),
+        text)
+      assert.is_truthy(text:find("\nn1 +alive +127%.0%.0%.1:%d+ +data +2 "), text)
       assert.is_nil(text:find("\nn1[^\n]*insecure"))
+    end)
+
+    it("prints the status of a node", function()
+      local status = decode(run(0, "status", "-o", "json").out)
+      assert.are.same({ "n1", "alive", n.addr, 2, 0 }, { status.node.name, status.node.state,
+        status.node.addr, #status.workers, status.links })
+      for _, worker in ipairs(status.workers) do
+        for _, key in ipairs { "pid", "begun", "queued", "calls", "restarts", "memory_bytes" } do
+          assert.is_number(worker[key], key)
+        end
+      end
+      for _, key in ipairs { "uptime_s", "calls", "errors", "queued" } do
+        assert.is_number(status[key], key)
+      end
+      assert.are.same({ alive = 1, suspect = 0, dead = 0, left = 0 }, status.members)
+      assert.are.equal("n1", decode(run(0, "status", "--on", "n1", "-o", "json").out).node.name)
+      local text = run(0, "status").out
+      assert.is_truthy(text:find("n1 · alive · " .. n.addr .. " · cluster default", 1, true), text)
+      assert.is_truthy(text:find("\n  members    1 alive, 0 suspect, 0 dead, 0 left\n", 1, true),
+        text)
+      assert.is_truthy(text:find("\n" .. (" *%d+"):rep(5) .. " +[%d.]+ MiB\n"), text)
+      run(3, "status", "--on", "n9")
+    end)
+
+    it("prints the topology of one node", function()
+      assert.are.same({ nodes = { { name = "n1", state = "alive", addr = n.addr } },
+        links = {} }, decode(run(0, "topology", "-o", "json").out))
+      assert.is_truthy(run(0, "topology").out:find("^1 node · 0 links\nNODE .*\nn1 +alive "))
+      assert.is_truthy(run(0, "topology", "--format", "dot").out:find('^graph cluster {.*"n1" %['))
+      refused(2, "INVALID_ARGUMENT/USAGE", "topology", "--format", "svg")
+    end)
+
+    it("forgets nobody who is alive or unknown", function()
+      refused(3, "FAILED_PRECONDITION/NODE_ALIVE", "forget", "n1")
+      refused(3, "NOT_FOUND/UNKNOWN_NODE", "forget", "n9")
     end)
 
     it("prints modules", function()
@@ -482,7 +517,8 @@ describe("a node's command line", function()
   end)
 
   it("listens beyond this machine with --insecure, and says so", function()
-    local n = node.start { "--listen", "0.0.0.0:0", "--insecure", "--workers", "1" }
+    local n = node.start { "--listen", "0.0.0.0:0", "--insecure", "--workers", "1", "--advertise",
+      "127.0.0.1:0" }
     local r = node.mpreg { "nodes", "-n", "127.0.0.1:" .. n.port }
     assert.is_truthy(r.out:find("insecure", 1, true), r.out .. r.err)
     n:stop()

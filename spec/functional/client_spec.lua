@@ -72,6 +72,7 @@ describe("mpreg.client", function()
 
   it("asks", function()
     assert.are.equal("n1", c:query("nodes").nodes[1].name)
+    assert.are.equal("n1", c:query("nodes", nil, { timeout = "5s" }).nodes[1].name)
     local none, err = c:query "nonsense"
     assert.is_nil(none)
     assert.are.equal("UNKNOWN_QUERY", err.reason)

@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -21,6 +22,7 @@ WAIT_S = 60 if SANITIZED else 20  # nobody waits for this when all is well
 PREFACE = b"\x9dmprg\x01\0\0"
 CALL, RUN, CANCEL, QUERY = 1, 2, 3, 4
 RESULT, ERROR, EVENT, GOAWAY = 16, 17, 18, 19
+HELLO, REFUSED, PING, PONG, SYNC, WANT, HAVE, FETCH, RELEASE, FORWARD, RUNS = range(32, 43)
 
 
 # --- MessagePack (section 3) ---
@@ -33,6 +35,8 @@ def pack(v):
     if isinstance(v, int):
         if -32 <= v < 128:
             return struct.pack("b", v)
+        if v >= 1 << 63:
+            return b"\xcf" + struct.pack(">Q", v)
         return b"\xd3" + struct.pack(">q", v)
     if isinstance(v, float):
         return b"\xcb" + struct.pack(">d", v)
@@ -163,10 +167,13 @@ def is_closed(s):
 # --- nodes ---
 
 class Node:
-    def __init__(self, *flags):
+    begun = []  # those of a test that failed end with this program
+
+    def __init__(self, *flags, name="n1", stderr=subprocess.DEVNULL):
         self.process = subprocess.Popen(
-            [BIN, "node", "--listen", "127.0.0.1:0", "--name", "n1", "--workers", "2", *flags],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT)
+            [BIN, "node", "--listen", "127.0.0.1:0", "--name", name, "--workers", "2", *flags],
+            stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT)
+        Node.begun.append(self.process)
         readable, _, _ = select.select([self.process.stdout], [], [], WAIT_S)
         line = self.process.stdout.readline() if readable else b""
         try:
@@ -223,39 +230,76 @@ def error_of(answer, code, reason=None):
 
 # --- calls ---
 
+def bytes_of(block):
+    """What is said and heard in an example; None stands for any byte."""
+    said, heard = b"", []
+    for line in block.splitlines():
+        words = line[3:].split("|")[0].split()
+        if line.startswith("C"):
+            said += bytes.fromhex("".join(words))
+        else:
+            heard += [None if word == ".." else int(word, 16) for word in words]
+    return said, heard
+
+
+def is_like(got, heard):
+    return len(got) == len(heard) and all(want in (None, is_) for want, is_ in zip(heard, got))
+
+
+def examples(kind):
+    with open(os.path.join(ROOT, "docs", "protocol.md")) as f:
+        return re.findall(r"```%s\n(.*?)```" % kind, f.read(), re.S)
+
+
 @test
 def the_examples_of_the_document_are_true():
-    with open(os.path.join(ROOT, "docs", "protocol.md")) as f:
-        blocks = re.findall(r"```exchange\n(.*?)```", f.read(), re.S)
-    assert len(blocks) >= 6
+    node = Node()  # of its own: some of them leave a neighbour behind
+    blocks = examples("exchange")
+    assert len(blocks) >= 10
     for block in blocks:
-        said, heard, wild = b"", b"", []
-        for line in block.splitlines():
-            words = line[3:].split("|")[0].split()
-            if line.startswith("C"):
-                said += bytes.fromhex("".join(words))
-            else:
-                wild += [len(heard) + i for i, word in enumerate(words) if word == ".."]
-                heard += bytes.fromhex("".join(words).replace("..", "00"))
-        s = raw_connect(NODE.addr)
+        said, heard = bytes_of(block)
+        s = raw_connect(node.addr)
         s.sendall(said)
         c = Client.__new__(Client)
         c.socket = s
-        assert c.read(8) == heard[:8]
-        size, kind, flags, meta_size, number = struct.unpack("<IBBHQ", heard[8:24])
-        assert (flags, meta_size, size) == (0, 0, len(heard) - 24), block
-        got = c.receive()
-        assert got[:2] == (kind, number), (got, block)
-        expected = unpack(heard[24:])
-        if kind == ERROR:
-            for key in ("code", "reason"):
-                assert got[2][key] == expected[key], (got, block)
-        elif wild:
-            assert [type(x) for x in got[2].values()] == [type(x) for x in expected.values()]
-            assert got[2].keys() == expected.keys()
-        else:
-            assert got[2] == expected, (got, block)
+        assert is_like(c.read(8), heard[:8])
+        heard = heard[8:]
+        while heard:
+            header = struct.unpack("<IBBHQ", bytes(heard[:16]))
+            size = 16 + header[0]
+            expected, heard = heard[:size], heard[size:]
+            assert len(expected) == size, block
+            got = c.read(16)
+            while got[4] in (PING, SYNC, RUNS) and header[1] != got[4]:  # a node's own business
+                c.read(struct.unpack("<I", got[:4])[0])
+                got = c.read(16)
+            body = c.read(struct.unpack("<I", got[:4])[0])
+            at = 16 + header[3]
+            if header[1] in (ERROR, REFUSED):
+                assert got[4:] == bytes(expected[4:16]), block
+                assert is_like(body[:at - 16], expected[16:at]), (body, block)
+                error, wanted = unpack(body[at - 16:]), unpack(bytes(expected[at:]))
+                for key in ("code", "reason"):
+                    assert error[key] == wanted[key], (error, block)
+            else:
+                assert is_like(got + body, expected), (got + body, block)
         c.close()
+    assert node.stop() == 0
+
+
+@test
+def its_datagrams_are_true():
+    node = Node()
+    for block in examples("datagram"):
+        said, heard = bytes_of(block)
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.settimeout(WAIT_S)
+        host, port = node.addr.rsplit(":", 1)
+        s.sendto(said, (host, int(port)))
+        got = s.recv(2000)
+        assert is_like(got[:len(heard)], heard), got
+        s.close()
+    assert node.stop() == 0
 
 
 @test
@@ -616,6 +660,175 @@ def too_many_calls_are_refused_one_by_one():
         assert node.stop() == 0
 
 
+# --- between nodes (sections 13 to 20) ---
+
+def hash64(data, seed=0):
+    mask = (1 << 64) - 1
+    h = 0xcbf29ce484222325 ^ (seed * 0x9e3779b97f4a7c15 & mask)
+    whole = len(data) // 8 * 8
+    for i in range(0, whole, 8):
+        h = (h ^ int.from_bytes(data[i:i + 8], "little")) * 0xff51afd7ed558ccd & mask
+        h ^= h >> 32
+    for byte in data[whole:]:
+        h = (h ^ byte) * 0x100000001b3 & mask
+    h = (h ^ h >> 33) * 0xc4ceb9fe1a85ec53 & mask
+    return h ^ h >> 33
+
+
+def short(data):
+    return bytes([len(data)]) + data
+
+
+def varint(b, at):
+    value = shift = 0
+    while True:
+        value |= (b[at] & 0x7f) << shift
+        shift += 7
+        at += 1
+        if b[at - 1] < 0x80:
+            return value, at
+
+
+class Neighbour(Client):
+    """A link to a node, by somebody who also answers its pings."""
+
+    def __init__(self, node, name):
+        self.name = name
+        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.udp.bind(("127.0.0.1", 0))
+        self.address = socket.inet_aton("127.0.0.1") + struct.pack(">H", self.udp.getsockname()[1])
+        threading.Thread(target=self.answer_pings, daemon=True).start()
+        super().__init__(node.addr)
+        self.send(frame(HELLO, 0, pack(["default", name, 1, self.address, 0, "0"])))
+        kind, self.hello, _ = self.receive_link()
+        assert kind == HELLO, kind
+
+    def answer_pings(self):
+        while True:
+            data, sender = self.udp.recvfrom(2000)
+            assert data[:4] == b"\x9emp\x01"
+            at = 16 + 1 + data[16]                  # behind the name
+            _, at = varint(data, at)                # generation
+            _, at = varint(data, at)                # incarnation
+            _, at = varint(data, at + 1)            # flags, load
+            at += 1 + data[at]                      # address
+            if data[at] != 1:
+                continue
+            end = varint(data, at + 1)[1]
+            if data[end + 1:end + 1 + data[end]] != self.name.encode():
+                continue
+            body = (struct.pack("<Q", hash64(b"default")) + short(self.name.encode()) + b"\1\0\0\0" +
+                    short(self.address) + b"\2" + data[at + 1:end])
+            check = 0x811c9dc5
+            for byte in body:
+                check = (check ^ byte) * 0x01000193 & 0xffffffff
+            self.udp.sendto(b"\x9emp\x01" + struct.pack("<I", check) + body, sender)
+
+    def receive_link(self):
+        """(type, meta, payload) of the next frame that is not the node's own business."""
+        while True:
+            size, kind, _, meta_size, _ = struct.unpack("<IBBHQ", self.read(16))
+            body = self.read(size)
+            if kind not in (PING, SYNC, WANT, RUNS):
+                break
+        meta, payload = body[:meta_size], body[meta_size:]
+        return kind, unpack(meta) if meta else None, unpack(payload) if payload else None
+
+    def ask(self, kind, meta, payload=b""):
+        self.send(frame(kind, 5, pack(meta), payload))
+        return self.receive_link()
+
+
+def held_by(node):
+    with node.client() as c:
+        c.send(frame(QUERY, 1, pack(["status"])))
+        return c.receive()[2]["held"]
+
+
+def call_meta(fun, flags=0, run=0, coordinator=""):
+    return [fun, 60 * 10 ** 9, "", [], 1, 0, None, flags, run, coordinator]
+
+
+@test
+def a_neighbour_is_greeted_and_becomes_a_member():
+    node = Node()
+    n = Neighbour(node, "n2")
+    assert n.hello[:2] == ["default", "n1"] and n.hello[2] > 0, n.hello
+    with node.client() as c:
+        c.send(frame(QUERY, 1, pack(["nodes"])))
+        states = {x["name"]: x["state"] for x in c.receive()[2]["nodes"]}
+        assert states == {"n1": "alive", "n2": "alive"}
+    n.send(frame(PING, 9))
+    assert n.receive_link() == (PONG, None, None)
+    kind, _, value = n.ask(QUERY, ["functions"])
+    assert kind == RESULT and value["functions"]
+    assert node.stop() == 0
+
+
+@test
+def a_neighbour_calls():
+    node = Node()
+    n = Neighbour(node, "n2")
+    kind, meta, value = n.ask(CALL, call_meta("mpreg.echo"), pack([7]))
+    assert (kind, value) == (RESULT, 7) and meta[4] == 1 and meta[3] >= 1, meta
+    kind, meta, value = n.ask(CALL, call_meta("mpreg.fail"), pack(["boom"]))
+    assert kind == ERROR and value["message"] == "boom" and meta[4] == 1, meta
+    kind, meta, value = n.ask(CALL, call_meta("no.such"), pack([]))
+    assert kind == ERROR and value["reason"] == "NOT_HERE" and meta[4] == 2, meta
+    n.send(frame(CALL, 6, pack(call_meta("mpreg.sleep")), pack([60])) + frame(CANCEL, 6))
+    kind, meta, value = n.receive_link()
+    assert kind == ERROR and value["code"] == "CANCELLED", value
+    meta = pack(call_meta("mpreg.echo"))
+    for target, is_known in (("n1", True), ("n7", False)):
+        kind, meta_of_answer, value = n.ask(FORWARD, [target, ["n2"], CALL, meta], pack([8]))
+        assert (kind == RESULT) == is_known, (target, value)
+    assert value["reason"] == "NODE_LOST" and meta_of_answer[4] == 2
+    assert node.stop() == 0
+
+
+@test
+def a_result_is_held_for_its_coordinator_whoever_passes_it_on():
+    node = Node()
+    coordinator, helper = Neighbour(node, "n2"), Neighbour(node, "n3")
+    text = "x" * 70000
+    kind, meta, value = helper.ask(CALL, call_meta("mpreg.echo", 1, 7, "n2"), pack([{"a": text}]))
+    assert kind == RESULT and meta[4] == 1 | 4 and meta[6] > 70000, meta
+    assert list(value) == ["$large"] and held_by(node)["count"] == 1
+    held = meta[5]
+    assert coordinator.ask(FETCH, [held, ".a"]) == (RESULT, None, text)
+    error_of(coordinator.ask(FETCH, [held, ".b"]), "INVALID_ARGUMENT", "MISSING_FIELD")
+    hole = pack(["n1", held, ".a"])
+    hole = b"\x91\xc9" + struct.pack(">I", len(hole)) + b"\x48" + hole
+    kind, meta, value = helper.ask(CALL, call_meta("text.upper", 2, 7, "n2"), hole)
+    assert (kind, value) == (RESULT, text.upper()), value
+    helper.ask(RELEASE, [7, "n3"])  # another one's run of that number
+    coordinator.send(frame(RUNS, 0, b"", pack([5, 7])))
+    coordinator.ask(QUERY, ["status"])  # read in order
+    assert held_by(node)["count"] == 1
+    assert helper.ask(RELEASE, [7, "n2"]) == (RESULT, None, None)
+    assert held_by(node) == {"count": 0, "bytes": 0}
+    error_of(helper.ask(FETCH, [held, ""]), "DATA_LOSS", "RESULT_LOST")
+    helper.ask(CALL, call_meta("mpreg.echo", 1, 8, "n2"), pack([text]))
+    coordinator.send(frame(RUNS, 0, b"", pack([9])))
+    coordinator.ask(QUERY, ["status"])
+    assert held_by(node)["count"] == 0
+    assert node.stop() == 0
+
+
+@test
+def a_client_that_speaks_as_a_node_is_told_so():
+    for kind in (REFUSED, PING, RELEASE, FORWARD, RUNS, 63):
+        with NODE.client() as c:
+            c.send(frame(kind, 7))
+            answer = c.receive()
+            assert answer[:2] == (REFUSED, 0), answer
+            assert (answer[2]["code"], answer[2]["reason"]) == ("INVALID_ARGUMENT", "PROTOCOL")
+            assert is_closed(c.socket)
+    with NODE.client() as c:
+        c.send(frame(HELLO, 0, pack(["default", "n2"])))
+        assert c.receive()[2]["reason"] == "PROTOCOL" and is_closed(c.socket)
+
+
 # --- the connection itself ---
 
 @test
@@ -685,10 +898,10 @@ def a_node_says_goodbye():
     node.process.stdout.close()
 
 
-def main():
+def main(tests=TESTS):
     global NODE
     only = sys.argv[1] if len(sys.argv) > 1 else ""
-    chosen = [f for f in TESTS if re.search(only, f.__name__)]
+    chosen = [f for f in tests if re.search(only, f.__name__)]
     NODE = Node()
     failed = 0
     try:
@@ -709,6 +922,8 @@ def main():
                     NODE = Node()
     finally:
         status = NODE.stop()
+        for process in Node.begun:
+            process.kill()
     number = len(chosen) + 1
     failed += status != 0
     print("%s %d - the node ends with status 0" % ("not ok" if status else "ok", number))

@@ -40,11 +40,86 @@ describe("mpreg-sim", function()
     assert.is_nil(seen[several.digest])
   end)
 
+  it("keeps every promise among many nodes, and does the same again", function()
+    local cases = {
+      { "mixed", "--nodes", 5, "--seed", 1, "--seeds", 3 },
+      { "routing", "--nodes", 5, "--seed", 2, "--seeds", 3 },
+      { "graph", "--nodes", 3, "--seed", 3, "--seeds", 3 },
+      { "catalog", "--nodes", 6, "--seed", 4 },
+      { "membership", "--nodes", 6, "--seed", 5, "--crashes", 5 },
+    }
+    for _, case in ipairs(cases) do
+      local args = { "-o", "json", unpack(case) }
+      local first, second = sim(args), sim(args)
+      assert.equal(0, first.code, table.concat(case, " ") .. ": " .. first.out)
+      assert.equal(first.out, second.out)
+      local report = cjson.decode(first.out)
+      assert.is_true(report.ok)
+      assert.equal(case[3], report.nodes)
+      assert.is_true(report.converged_ms >= 0)
+    end
+  end)
+
+  it("measures what the cluster takes", function()
+    local report = cjson.decode(
+      sim { "membership", "--nodes", 8, "--seed", 6, "--crashes", 10, "-o", "json" }.out)
+    assert.equal(10, report.detected)
+    assert.equal(0, report.false_deaths)
+    assert.is_true(report.detect_ms_p50 > 0 and report.detect_ms_p99 >= report.detect_ms_p50)
+    assert.is_true(report.bytes_per_node_s > 0)
+    report = cjson.decode(sim { "catalog", "--nodes", 8, "--seed", 7, "-o", "json" }.out)
+    assert.is_true(report.visible_ms_p50 > 0 and report.visible_ms_p99 >= report.visible_ms_p50)
+  end)
+
+  it("lets no node be taken for dead because datagrams are lost", function()
+    local report = cjson.decode(sim { "membership", "--nodes", 10, "--seed", 8, "--loss", 10,
+      "--crashes", 0, "-o", "json" }.out)
+    assert.is_true(report.ok)
+    assert.equal(0, report.false_deaths)
+  end)
+
+  it("notices a deliberate defect, by name, and says how to see it again", function()
+    local args = { "routing", "--nodes", 5, "--defect", "retry-after-begin", "--seeds", 60,
+      "-o", "json" }
+    local result = sim(args)
+    assert.equal(1, result.code)
+    local report = cjson.decode(result.out)
+    assert.is_false(report.ok)
+    local broken = report.violations[1]
+    assert.equal("begins", broken.invariant)
+    assert.is_true(broken.at_ms > 0)
+    local seed = result.err:match(
+      "replay: mpreg%-sim routing %-%-nodes 5 %-%-seed (%d+) %-%-defect retry%-after%-begin\n")
+    assert.equal(broken.seed, seed)
+    local again = sim { "routing", "--nodes", 5, "--seed", seed, "--defect", "retry-after-begin",
+      "-o", "json" }
+    assert.equal(1, again.code)
+    assert.same(broken, cjson.decode(again.out).violations[1])
+  end)
+
+  it("lists its defects", function()
+    local result = sim { "--list-defects" }
+    assert.equal(0, result.code)
+    local count = 0
+    for name in result.out:gmatch("([%w-]+) +[^\n]+\n") do
+      assert.is_truthy(name:match("^%l[%l-]+$"))
+      count = count + 1
+    end
+    assert.is_true(count >= 12)
+  end)
+
   it("refuses what it does not understand, and says what", function()
     local cases = {
       { {}, "scenario is missing" },
       { { "weather" }, "unknown scenario weather" },
-      { { "graph", "--nodes", 3 }, "one node" },
+      { { "mixed", "--nodes", 1 }, "needs more nodes than 1" },
+      { { "graph", "--nodes", 0 }, "needs more nodes than 0" },
+      { { "mixed", "--defect", "frogs" }, "unknown defect frogs" },
+      { { "mixed", "--defect" }, "unknown defect" },
+      { { "--check-defects", "--defect", "frogs" }, "unknown defect frogs" },
+      { { "mixed", "--hours", 1 }, "belong to scenario membership" },
+      { { "membership", "--loss", 101 }, "%-%-loss expects a number up to 100" },
+      { { "membership", "--nodes", 4, "--slow", 3 }, "%-%-slow must leave" },
       { { "graph", "--seed", "x" }, "%-%-seed expects a number" },
       { { "graph", "--seed" }, "%-%-seed expects a number" },
       { { "graph", "--seeds", "0" }, "at least 1" },

@@ -124,8 +124,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct mp_slice none = {0};
     mp_assert(mp_client_call(c, &call, none, NULL, on_answer, &world->ids[0]) == MP_OK);
     mp_assert(mp_client_run(c, &run, none, NULL, on_answer, &world->ids[1]) == MP_OK);
-    mp_assert(mp_client_query(c, mp_slice_str("x"), none, 0, NULL, on_answer, &world->ids[2]) ==
-              MP_OK);
+    mp_assert(mp_client_query(c, mp_slice_str("x"), none, none, 0, NULL, on_answer,
+                              &world->ids[2]) == MP_OK);
     say(data, size);
     for (int i = 0; i < TURNS; i++)
         uv_run(&world->loop, UV_RUN_NOWAIT);

@@ -23,6 +23,8 @@ struct fuzz {
     mp_time now;
     uint64_t open[CALLS_MAX];
     uint32_t count;
+    uint64_t fetches[CALLS_MAX];
+    uint32_t fetches_count;
     bool is_over;
 };
 
@@ -42,6 +44,11 @@ static void take(struct fuzz *f, const struct mp_graph_effects *effects)
             must(mp_mp_check(e->invoke.args) != MP_ECORRUPT); /* but perhaps too deep */
             if (f->count < CALLS_MAX)
                 f->open[f->count++] = e->invoke.invocation;
+            break;
+        case MP_GRAPH_FETCH:
+            must(e->fetch.node.size != 0);
+            if (f->fetches_count < CALLS_MAX)
+                f->fetches[f->fetches_count++] = e->fetch.fetch;
             break;
         case MP_GRAPH_EVENT:
             must(mp_mp_check(e->event.body) == MP_OK);
@@ -84,6 +91,31 @@ static struct mp_slice some_value(struct fuzz *f)
     return mp_slice_of(list, sizeof(list));
 }
 
+static const char *some_node(struct fuzz *f)
+{
+    static const char *const nodes[] = {"n1", "n2", "n3"};
+    return nodes[mp_rng_below(&f->rng, MP_ARRAY_SIZE(nodes))];
+}
+
+static void answer_fetch(struct fuzz *f)
+{
+    struct mp_graph_event ev = {.kind = MP_GRAPH_FETCHED};
+    uint32_t i = (uint32_t)mp_rng_below(&f->rng, f->fetches_count);
+    ev.fetched.fetch = f->fetches[i];
+    ev.fetched.is_lost = mp_rng_below(&f->rng, 4) == 0;
+    if (!ev.fetched.is_lost)
+        ev.fetched.value = some_value(f);
+    f->fetches[i] = f->fetches[--f->fetches_count];
+    step(f, &ev);
+}
+
+static void lose_node(struct fuzz *f)
+{
+    struct mp_graph_event ev = {.kind = MP_GRAPH_LOST};
+    ev.lost.node = mp_slice_str(some_node(f));
+    step(f, &ev);
+}
+
 static void answer(struct fuzz *f)
 {
     uint32_t i = (uint32_t)mp_rng_below(&f->rng, f->count);
@@ -97,6 +129,14 @@ static void answer(struct fuzz *f)
         struct mp_fault fault = {.code =
                                      (enum mp_code)(1 + mp_rng_below(&f->rng, MP_CODE_COUNT - 1)),
                                  .message = mp_slice_str("no")};
+        if (mp_rng_below(&f->rng, 4) == 0) {
+            fault.code = MP_CODE_DATA_LOSS;
+            fault.reason = mp_slice_str("RESULT_LOST");
+        } else if (mp_rng_below(&f->rng, 4) == 0) {
+            fault.code = MP_CODE_INVALID_ARGUMENT;
+            fault.reason = mp_slice_str("MISSING_FIELD");
+            fault.message = mp_slice_str(".a is missing in .b");
+        }
         ev.kind = MP_GRAPH_FAILED_CALL;
         must(mp_fault_put(&error, &fault) == MP_OK);
         ev.failed.invocation = f->open[i];
@@ -106,7 +146,10 @@ static void answer(struct fuzz *f)
     } else {
         ev.completed.invocation = f->open[i];
         ev.completed.value = some_value(f);
-        ev.completed.node = mp_slice_str("n1");
+        ev.completed.node = mp_slice_str(some_node(f));
+        ev.completed.is_held = mp_rng_below(&f->rng, 3) == 0;
+        ev.completed.held = mp_rng_next(&f->rng);
+        ev.completed.held_bytes = mp_rng_below(&f->rng, BYTES_MAX + BYTES_MAX / 16);
         ev.completed.version = mp_slice_str("1.0.0");
         ev.completed.timing.run = mp_rng_below(&f->rng, MP_MS(10));
         for (size_t k = 0; k < sizeof(bytes); k++)
@@ -126,11 +169,15 @@ static void turn(struct fuzz *f)
     if (mp_rng_below(&f->rng, 200) == 0) {
         ev.kind = MP_GRAPH_CANCEL_RUN;
         step(f, &ev);
+    } else if (mp_rng_below(&f->rng, 60) == 0) {
+        lose_node(f);
+    } else if (f->fetches_count != 0 && mp_rng_below(&f->rng, 3) != 0) {
+        answer_fetch(f);
     } else if (f->count != 0 && mp_rng_below(&f->rng, 8) != 0) {
         answer(f);
     } else {
         mp_time at = mp_graph_deadline(f->g);
-        must(at != MP_NEVER || f->count != 0);
+        must(at != MP_NEVER || f->count != 0 || f->fetches_count != 0);
         f->now = at != MP_NEVER && at > f->now ? at : f->now;
         step(f, &ev);
     }
@@ -153,6 +200,7 @@ static bool resolve(struct fuzz *f, struct mp_slice graph)
         ev = (struct mp_graph_event){.kind = MP_GRAPH_RESOLVED};
         ev.resolved.step = steps[i];
         ev.resolved.workers = (uint32_t)mp_rng_below(&f->rng, 4);
+        ev.resolved.is_idempotent = mp_rng_below(&f->rng, 2) == 0;
         ev.resolved.is_refused = mp_rng_below(&f->rng, 64) == 0;
         ev.resolved.fault.code = MP_CODE_NOT_FOUND;
         if (!step(f, &ev))

@@ -146,10 +146,14 @@ function Client:run(graph, opts)
     assert(codec.encode(graph)))
 end
 
---- Asks for a document and waits for it.
-function Client:query(what)
-  return self:result(request_of(self, QUERY, assert(codec.encode(codec.array { what })), ""))
+--- Asks for a document. `options`: on, the node that shall answer; name.
+---@return table request
+function Client:ask(what, options)
+  return request_of(self, QUERY, assert(codec.encode(codec.array { what, options })), "")
 end
+
+--- Asks for a document and waits for it.
+function Client:query(what, options) return self:result(self:ask(what, options)) end
 
 --- Asks the node to cancel a request.
 function Client:cancel(request)

@@ -122,6 +122,26 @@ static bool fake_node_handle_call(struct fake_conn *c, uint64_t id, struct mp_sl
     return true;
 }
 
+/* Gives the meta part back, or does what it says. */
+static bool fake_node_handle_query(struct fake_conn *c, uint64_t id, struct mp_slice meta)
+{
+    struct mp_slice value;
+    struct mp_slice what;
+    if (mp_mp_array_get(meta, 0, &value) != MP_OK || mp_mp_get_str(value, &what) != MP_OK)
+        return false;
+    if (mp_slice_is(what, "query.fail")) {
+        fake_node_answer_error(c, id, MP_CODE_NOT_FOUND, "");
+    } else if (mp_slice_is(what, "query.hang")) {
+        /* Once: a second signal would come after the request, and end the program. */
+        if (c->hanging == 0)
+            kill(getpid(), SIGINT);
+        c->hanging = id;
+    } else if (!mp_slice_is(what, "query.close")) {
+        fake_node_answer(c, MP_FRAME_RESULT, id, meta);
+    }
+    return !mp_slice_is(what, "query.close");
+}
+
 static bool fake_node_handle(struct fake_conn *c, const struct mp_frame_header *h,
                              struct mp_slice meta, struct mp_slice payload)
 {
@@ -131,10 +151,8 @@ static bool fake_node_handle(struct fake_conn *c, const struct mp_frame_header *
         fake_node_answer_error(c, h->id, MP_CODE_CANCELLED, "");
         return true;
     }
-    if (h->type == MP_FRAME_QUERY) {
-        fake_node_answer(c, MP_FRAME_RESULT, h->id, meta);
-        return true;
-    }
+    if (h->type == MP_FRAME_QUERY)
+        return fake_node_handle_query(c, h->id, meta);
     if (h->type == MP_FRAME_RUN && mp_slice_is(payload, "\xa4hang")) {
         fake_node_answer(c, MP_FRAME_EVENT, h->id, mp_slice_str("\x81\xa1n\x01"));
         c->hanging = h->id;

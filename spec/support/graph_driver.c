@@ -223,6 +223,7 @@ static void carry_out(struct world *w, const struct mp_graph_effects *effects, m
             w->run = copy(e->finished.run);
             break;
         case MP_GRAPH_RESOLVE:
+        case MP_GRAPH_FETCH: /* it holds nothing back */
             check(MP_EINVAL);
         }
     }

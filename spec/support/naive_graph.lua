@@ -29,7 +29,8 @@ local function eval(t, env)
     return copy
   end
   local s, ok, value = env.steps[name], false, SKIPPED
-  local base = s and s.result or env.input
+  local base = env.input
+  if s then base = s.result end
   if not s or s.status ~= "skipped" then ok, value = pcall(walk, base, path) end
   if ok then return value end
   if t.default ~= nil then return eval(t.default, env) end
@@ -160,6 +161,11 @@ return function(graph, script, input, workers)
       elseif mode == "going" then begin(s) end
     end
   end
+  -- What the call gave: a script with a function is of real calls, one without of invented ones.
+  local function result_of(c)
+    if c.s.script.fun then return c.s.script.fun(unpack(c.args)) end
+    return c.s.script.result or c.args
+  end
   local function answer(c)
     local s, fails = c.s, (c.s.script.fails or {})[tostring(c.index or 0)] or 0
     local code = c.is_late and "DEADLINE_EXCEEDED" or fails >= c.attempt and s.script.code
@@ -170,8 +176,8 @@ return function(graph, script, input, workers)
       return hand_out(s, c.index, c.args, c.attempt + 1)
     end
     local err = code and fault(s, code, "INVENTED", c.index, c.attempt) or nil
-    if c.index then return element_over(s, c.index, err, s.script.result or c.args) end
-    if err then fail(s, err) else finish(s, "succeeded", s.script.result or c.args) end
+    if c.index then return element_over(s, c.index, err, err or result_of(c)) end
+    if err then fail(s, err) else finish(s, "succeeded", result_of(c)) end
   end
 
   for _, s in ipairs(list) do if level(s) == 0 then make_ready(s) end end

@@ -80,7 +80,7 @@ local function read_into(process, key, pipe)
 end
 
 --- Starts a program. `opts`: stdin (a text; else it is empty, or left open with stdin = true), env
---- (false unsets), cwd, closed_stdout.
+--- (false unsets), cwd, closed_stdout, through (the words of a command that runs it).
 ---@param program string
 ---@param args string[]
 ---@param opts? table
@@ -97,7 +97,10 @@ function M.spawn(program, args, opts)
     command = program:match("[^/]*$") .. " " .. table.concat(args, " "):sub(1, 300),
   }, Process)
   local words = {}
-  for i = 1, #args do words[i] = tostring(args[i]) end
+  for _, word in ipairs(opts.through or {}) do words[#words + 1] = word end
+  if opts.through then words[#words + 1] = program end
+  for i = 1, #args do words[#words + 1] = tostring(args[i]) end
+  if opts.through then program = table.remove(words, 1) end
   local handle, pid = uv.spawn(program, {
     args = words, env = environment(env), cwd = opts.cwd or ROOT, stdio = { stdin, stdout, stderr },
   }, function(code, signal)
@@ -242,12 +245,11 @@ local function has(args, flag)
   return false
 end
 
---- Starts a node on a free port and waits until it serves: fields `ready` (the line's text),
---- `name`, `cluster`, `addr`, `port`, `pid`.
+--- Starts a node on a free port and does not wait; `await` does.
 ---@param flags? string[]  of `mpreg node`
 ---@param opts? table  as for spawn
 ---@return table node
-function M.start(flags, opts)
+function M.launch(flags, opts)
   local args = { "node" }
   flags = flags or {}
   if not has(flags, "--listen") and not has(flags, "--config") then
@@ -256,6 +258,14 @@ function M.start(flags, opts)
   end
   for i = 1, #flags do args[#args + 1] = flags[i] end
   local self = setmetatable(M.spawn(M.bin(), args, opts), Node)
+  self.through = opts and opts.through
+  return self
+end
+
+--- Waits until it serves: fields `ready` (the line's text), `name`, `cluster`, `addr`, `port`,
+--- `pid`.
+---@return table self
+function Node:await()
   local ok, line = pcall(self.wait_for, self, "out", "^([^\n]*)\n")
   if not ok then
     self:destroy()
@@ -269,29 +279,39 @@ function M.start(flags, opts)
   return self
 end
 
---- Runs `mpreg args…` against this node.
-function Node:mpreg(args, opts)
+--- Starts a node on a free port and waits until it serves.
+---@param flags? string[]  of `mpreg node`
+---@param opts? table  as for spawn
+---@return table node
+function M.start(flags, opts) return M.launch(flags, opts):await() end
+
+--- Options of a command against this node: its address, and wherever the node itself runs.
+local function toward(self, opts)
   opts = opts or {}
   local env = { MPREG_NODE = self.addr }
   for name, value in pairs(opts.env or {}) do env[name] = value end
-  return M.mpreg(args, setmetatable({ env = env }, { __index = opts }))
+  return setmetatable({ env = env, through = self.through }, { __index = opts })
 end
 
+--- Runs `mpreg args…` against this node.
+function Node:mpreg(args, opts) return M.mpreg(args, toward(self, opts)) end
+
 --- Starts `mpreg args…` against this node without waiting.
-function Node:spawn(args, opts)
-  opts = opts or {}
-  local env = { MPREG_NODE = self.addr }
-  for name, value in pairs(opts.env or {}) do env[name] = value end
-  return M.spawn(M.bin(), args, setmetatable({ env = env }, { __index = opts }))
-end
+function Node:spawn(args, opts) return M.spawn(M.bin(), args, toward(self, opts)) end
 
 --- Ids of its worker processes.
 function Node:workers() return self:descendants() end
 
+--- SIGTERM, once: a second one would end it at once.
+function Node:tell_to_stop()
+  if not self.is_told then self:kill("sigterm") end
+  self.is_told = true
+end
+
 --- SIGTERM; asserts that it exits 0 and that none of its processes is left.
 ---@return table result
 function Node:stop()
-  self:kill("sigterm")
+  self:tell_to_stop()
   local result = self:wait(STOP_S)
   if result.code ~= 0 or result.signal ~= 0 then
     error(("the node ended with code %s, signal %s\nstderr: %s"):format(result.code, result.signal,

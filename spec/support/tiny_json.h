@@ -133,6 +133,12 @@ static inline void tiny_write(struct tiny_text *t, struct mp_mp_reader *r)
         }
         tiny_put(t, k.type == MP_MP_MAP ? "}" : "]", 1);
         break;
+    case MP_MP_EXT: {
+        struct mp_mp_reader inside = mp_mp_reader_of(k.bytes);
+        tiny_put(t, number, (size_t)snprintf(number, sizeof(number), "ext%d", k.ext_type));
+        tiny_write(t, &inside);
+        break;
+    }
     default:
         tiny_put(t, "null", 4);
     }

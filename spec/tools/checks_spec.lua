@@ -135,6 +135,34 @@ describe("the checks on what was built", function()
     assert.truthy(output:find("needs libuv", 1, true), output)
   end)
 
+  it("refuse a simulator with another core than the node's", function()
+    local function build(size)
+      local script = [[set -e; cd %s; mkdir -p CMakeFiles/mpreg.dir CMakeFiles/mpreg-sim.dir
+        for program in mpreg mpreg-sim; do
+          echo "cc main.o -o $program libmp_base.a" >CMakeFiles/$program.dir/link.txt; done
+        echo 'int mp_a[1]; int main(void) { return 0; }' >a.c; cc -c a.c -o a.o
+        rm -f libmp_base.a; ar rc libmp_base.a a.o; cc a.o -o mpreg
+        echo 'int mp_a[%d]; int main(void) { return 0; }' >a.c; cc a.c -o mpreg-sim]]
+      assert.equal(0, (run(script:format(folder, size))))
+      return run("tools/same_core.sh " .. folder)
+    end
+    assert.equal(0, (build(1)))
+    local status, output = build(2)
+    assert.equal(1, status)
+    assert.truthy(output:find("not the same code", 1, true), output)
+    build(1)
+    write(folder .. "/CMakeFiles/mpreg-sim.dir/link.txt", "cc main.o other/libmp_base.a\n")
+    status, output = run("tools/same_core.sh " .. folder)
+    assert.equal(1, status)
+    assert.truthy(output:find("link other archives", 1, true), output)
+    build(1)
+    run(("cd %s/CMakeFiles && mkdir -p mp_base.dir/src/base mp_x.dir/src/base && "
+      .. "touch mp_base.dir/src/base/a.c.o mp_x.dir/src/base/a.c.o"):format(folder))
+    status, output = run("tools/same_core.sh " .. folder)
+    assert.equal(1, status)
+    assert.truthy(output:find("compiled more than once", 1, true), output)
+  end)
+
   it("refuse a header that does not compile alone", function()
     write(folder .. "/src/base/a.h", "#pragma once\n#include <stdint.h>\nuint8_t mp_a(void);\n")
     assert.equal(0, (run("tools/headers.sh " .. folder)))

@@ -52,7 +52,10 @@ enum mp_err mp_buf_append(struct mp_buf *b, struct mp_slice s)
 
 enum mp_err mp_buf_append_byte(struct mp_buf *b, uint8_t byte)
 {
-    return mp_buf_append(b, mp_slice_of(&byte, 1));
+    enum mp_err err = mp_buf_reserve(b, 1);
+    if (err == MP_OK)
+        b->data[b->size++] = byte;
+    return err;
 }
 
 void mp_buf_drop(struct mp_buf *b, size_t count)

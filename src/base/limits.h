@@ -72,5 +72,76 @@
 #define MP_GRAPH_CYCLE_SHOWN_MAX 20           /* steps listed by CYCLE */
 #define MP_GRAPH_PREVIEW_BYTES   160          /* preview of a large result */
 #define MP_GRAPH_PROGRESS_PARTS  20           /* step_progress events of one `each` */
-#define MP_RUN_KEPT_BYTES_MAX    (1u << 30)   /* results held by one run; more: RUN_TOO_LARGE */
-#define MP_RUNS_MAX              1024         /* runs at once on a node; more: QUEUE_FULL */
+#define MP_GRAPH_RERUNS_MAX      3          /* of a step whose result was lost; then RESULT_LOST */
+#define MP_GRAPH_LOST_PAUSE_MS   200        /* a call that could not get an input waits so long */
+#define MP_GRAPH_LOST_PAUSES_MAX 10         /* of one call; then RESULT_LOST */
+#define MP_RUN_KEPT_BYTES_MAX    (1u << 30) /* results held by one run; more: RUN_TOO_LARGE */
+#define MP_RUNS_MAX              1024       /* runs at once on a node; more: QUEUE_FULL */
+
+/* --- nodes of a cluster --- */
+#define MP_MEMBERS_MAX         20000  /* known at once, dead ones included; more: not taken in */
+#define MP_RELAY_NODES_MAX     3      /* nodes that a request passes on its way; more: refused */
+#define MP_OUTS_MAX            262144 /* requests to other nodes at once; more: QUEUE_FULL */
+#define MP_LINKS_IDLE_MAX      16     /* own ones that carry nothing; the longest idle is closed */
+#define MP_SYNC_LINKS_MIN      8      /* with fewer links digests are compared with any member */
+#define MP_SYNC_RANDOM_EACH    16     /* and else each so many times */
+#define MP_LINK_IDLE_MS        15000  /* a link is idle after so long without a request */
+#define MP_LINK_GREETING_MS    5000   /* from the preface to the HELLO of the other side */
+#define MP_LINK_GOODBYE_MS     1000   /* a node that stops waits so long for others to hear it */
+#define MP_LINK_BACKOFF_MS     50     /* before a failed dial is repeated, doubled */
+#define MP_LINK_BACKOFF_MS_MAX 10000
+#define MP_REROUTES_MAX        8            /* nodes tried for a call that never began */
+#define MP_HELD_BYTES_MAX      (256u << 20) /* results kept for other nodes' runs; more: sent on */
+#define MP_HELD_MAX            65536        /* the same, counted */
+#define MP_HOLES_MAX           1024 /* parts of one call's arguments that are held elsewhere */
+#define MP_HAVE_BYTES_MAX      (4u << 20) /* of catalog entries in one answer; the rest comes later */
+#define MP_PLAN_PROVIDERS_MAX  1024       /* whose workers count for the concurrency of an `each` */
+
+/* --- router --- */
+#define MP_ROUTER_ROUTES_MAX     4096 /* routes_max goes no higher; the least recently used goes */
+#define MP_ROUTER_CANDIDATES_MAX (4u << 20) /* in all routes, likewise; one may pass it alone */
+#define MP_ROUTER_NODES_MAX      (1u << 20) /* numbers of nodes; a higher one is a fault of ours */
+#define MP_ROUTER_STATS_MAX      65536      /* functions on nodes; likewise, busy ones excepted */
+#define MP_ROUTER_TRIALS         4          /* answers until a provider is known */
+#define MP_ROUTER_DRAWS_MAX      16         /* draws for two that may be taken; then one by one */
+#define MP_ROUTER_SCAN_MAX       1024       /* looked at for a free one; then all count as full */
+
+/* --- catalog --- */
+#define MP_MODULE_NAME_BYTES_MAX      440         /* dotted; longer: the module is left out */
+#define MP_VERSION_BYTES_MAX          64          /* of a module or program; longer: left out */
+#define MP_HASH_BYTES_MAX             32          /* of a module's content; longer: left out */
+#define MP_CATALOG_RESOURCES_MAX      1024        /* of one node; more: its entry is dropped */
+#define MP_CATALOG_ENTRY_BYTES_MAX    (4u << 20)  /* of one node; larger: dropped */
+#define MP_CATALOG_METADATA_BYTES_MAX (64u << 20) /* of all modules; more of others': dropped */
+#define MP_CATALOG_REFUSALS_MAX       3    /* metadata that was no good; then not asked for again */
+#define MP_CATALOG_WANTED_MAX         1024 /* modules asked for at once; the rest the next time */
+#define MP_CATALOG_TOMBSTONES_MAX     1024 /* forgotten nodes; more: the oldest is let go */
+#define MP_CATALOG_NODES_MAX          (1u << 20) /* numbers of nodes; membership gives no higher */
+#define MP_CATALOG_SHOWN_MAX          8          /* nodes named in a message; then "and 7 more" */
+
+/* --- other nodes --- */
+#define MP_SEEDS_MAX         64    /* --join; more: refused */
+#define MP_SEED_RETRY_MS     30000 /* a name that was not resolved is tried again */
+#define MP_SEED_AGAIN_MS     60000 /* one that was may have moved */
+#define MP_DIAL_MS           2000  /* to connect and hear the other preface; longer: it failed */
+#define MP_LINK_KEEPALIVE_MS 5000  /* a silent link is asked whether it is still there */
+#define MP_LINK_SILENT_MS    10000 /* unacknowledged for so long: it is closed */
+#define MP_LISTEN_TRIES      16    /* port 0: numbers tried until one is free for TCP and UDP */
+#define MP_DATAGRAMS_A_TURN  256   /* taken at once; the rest wait in the kernel */
+#define MP_UDP_RECEIVE_BYTES                                                                       \
+    (1 << 20)                 /* that wait there, if the system allows so many; more are lost */
+#define MP_LAST_WORDS_MS 1000 /* at its end a node waits so long for what is unsent */
+
+/* --- membership --- */
+#define MP_NODE_NAME_BYTES_MAX   64   /* of a node; longer: refused */
+#define MP_DATAGRAM_BYTES_MAX    1200 /* longer: dropped; what does not fit waits for the next */
+#define MP_GOSSIP_UPDATES_MAX    1024 /* waiting to be told; more: the most told is dropped */
+#define MP_GOSSIP_ENTRIES_TOLD   128  /* while so many wait, entries are taken in but not told on */
+#define MP_GOSSIP_NEWS_MAX       256  /* waiting to be told; more: the most told is dropped */
+#define MP_GOSSIP_SEEN_MAX       1024 /* news remembered as heard; more: the oldest is dropped */
+#define MP_GOSSIP_HOPS_MAX       20   /* news that came further is not told on */
+#define MP_MEMBER_PINGS_MAX      128  /* unanswered at once; more: not sent */
+#define MP_MEMBER_CLASHES_MAX    8 /* names disputed at once; more: dropped, the next contact asks */
+#define MP_MEMBERS_DEAD_KEPT     1024 /* dead ones beyond these go at MP_MEMBER_DEAD_KEPT_S */
+#define MP_MEMBER_DEAD_KEPT_S    (7 * 86400)
+#define MP_MEMBERS_FORGOTTEN_MAX 1024 /* tombstones; more: some are dropped */

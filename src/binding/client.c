@@ -17,6 +17,7 @@
 
 #define CONN_TYPE    "mpreg.native.conn"
 #define INTERRUPT_MS 1000 /* how long the end of an interrupted request is awaited */
+#define QUERIES_MAX  256  /* asked at once by one `queries` */
 
 struct conn {
     uv_loop_t loop;
@@ -39,6 +40,12 @@ struct conn {
     int on_event;
     uint32_t interrupts;
     bool has_failed; /* an error of Lua's lies on the stack */
+
+    /* of queries that block together: `id` is 0 */
+    uint64_t ids[QUERIES_MAX]; /* 0: answered */
+    uint32_t ids_count;
+    uint32_t awaited;
+    int answers; /* reference of the table of their answers */
 };
 
 static void *resize(void *context, void *p, size_t old_size, size_t new_size)
@@ -497,21 +504,138 @@ static int conn_run(lua_State *L)
     return return_refusal(L, c, err);
 }
 
+struct question {
+    struct mp_slice what;
+    struct mp_slice options;
+    struct mp_slice payload;
+    uint64_t timeout_ms;
+};
+
+/* Strings stay in the table at `index`, so slices into them hold while it does. */
+static void read_query_options(lua_State *L, int index, struct question *q)
+{
+    if (lua_isnoneornil(L, index))
+        return;
+    luaL_checktype(L, index, LUA_TTABLE);
+    for (lua_pushnil(L); lua_next(L, index) != 0; lua_pop(L, 1)) {
+        const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
+        if (strcmp(key, "timeout_ms") == 0)
+            q->timeout_ms = whole_field(L, index, key, MP_TIMEOUT_MS_MAX);
+        else if (strcmp(key, "options") == 0)
+            q->options = text_option(L, key);
+        else
+            luaL_error(L, "unknown option '%s'", key);
+    }
+}
+
 static int conn_query(lua_State *L)
 {
     struct conn *c = check_conn(L);
-    struct mp_slice what = check_bytes(L, 2);
-    struct mp_slice payload = {0};
-    uint64_t timeout_ms = 0;
+    struct question q = {.what = check_bytes(L, 2)};
     if (!lua_isnoneornil(L, 3))
-        payload = check_bytes(L, 3);
-    if (!lua_isnoneornil(L, 4)) {
-        luaL_checktype(L, 4, LUA_TTABLE);
-        timeout_ms = whole_field(L, 4, "timeout_ms", MP_TIMEOUT_MS_MAX);
+        q.payload = check_bytes(L, 3);
+    read_query_options(L, 4, &q);
+    prepare(L, c);
+    enum mp_err err = mp_client_query(c->client, q.what, q.options, q.payload, q.timeout_ms, c,
+                                      on_answer, &c->id);
+    return err != MP_OK ? return_refusal(L, c, err) : finish(L, c);
+}
+
+struct part {
+    struct conn *c;
+    uint32_t place;
+    bool is_error;
+    struct mp_slice payload;
+};
+
+/* Of the query at a place, from 1: whether it failed, and its answer, side by side. */
+static int keep_part(lua_State *L)
+{
+    const struct part *part = (const struct part *)lua_touserdata(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, part->c->answers);
+    lua_pushboolean(L, part->is_error);
+    lua_rawseti(L, -2, (int)part->place * 2 + 1);
+    lua_pushlstring(L, (const char *)part->payload.data, part->payload.size);
+    lua_rawseti(L, -2, (int)part->place * 2 + 2);
+    return 0;
+}
+
+static void on_part(void *context, uint64_t id, enum mp_client_answer answer,
+                    struct mp_slice payload)
+{
+    struct conn *c = (struct conn *)context;
+    struct part part = {.c = c, .is_error = answer == MP_CLIENT_ERROR, .payload = payload};
+    while (part.place < c->ids_count && c->ids[part.place] != id)
+        part.place++;
+    if (part.place == c->ids_count || answer == MP_CLIENT_EVENT || c->is_done)
+        return; /* of queries that were given up on */
+    c->ids[part.place] = 0;
+    c->awaited--;
+    c->has_failed = lua_cpcall(c->L, keep_part, &part) != 0;
+    if (c->has_failed || c->awaited == 0)
+        done(c);
+}
+
+/* Queries without an answer are withdrawn; what still comes for them is passed over. */
+static void end_queries(lua_State *L, struct conn *c)
+{
+    for (uint32_t i = 0; i < c->ids_count; i++)
+        if (c->ids[i] != 0 && c->client)
+            mp_client_cancel(c->client, c->ids[i]);
+    c->ids_count = 0;
+    luaL_unref(L, LUA_REGISTRYINDEX, c->answers);
+}
+
+/* queries(WHAT, {OPTIONS, …}, {timeout_ms =}): the same question with each of the options (empty:
+ * none), all at once. Gives a list with two values for each: whether it failed, and its answer. */
+static int conn_queries(lua_State *L)
+{
+    struct conn *c = check_conn(L);
+    struct question q = {.what = check_bytes(L, 2)};
+    luaL_checktype(L, 3, LUA_TTABLE);
+    read_query_options(L, 4, &q);
+    size_t count = lua_objlen(L, 3);
+    if (count > QUERIES_MAX)
+        return luaL_error(L, "more than %d queries at once", QUERIES_MAX);
+    for (size_t i = 0; i < count; i++) {
+        lua_rawgeti(L, 3, (int)i + 1);
+        if (lua_type(L, -1) != LUA_TSTRING)
+            return luaL_error(L, "options: expected strings");
+        lua_pop(L, 1);
     }
     prepare(L, c);
-    enum mp_err err = mp_client_query(c->client, what, payload, timeout_ms, c, on_answer, &c->id);
-    return err != MP_OK ? return_refusal(L, c, err) : finish(L, c);
+    lua_createtable(L, (int)count * 2, 0);
+    int answers_at = lua_gettop(L);
+    if (count == 0)
+        return 1;
+    lua_pushvalue(L, answers_at);
+    c->answers = luaL_ref(L, LUA_REGISTRYINDEX);
+    c->ids_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        lua_rawgeti(L, 3, (int)i + 1); /* the table keeps it */
+        q.options = check_bytes(L, -1);
+        lua_pop(L, 1);
+        enum mp_err err = mp_client_query(c->client, q.what, q.options, q.payload, q.timeout_ms, c,
+                                          on_part, &c->ids[i]);
+        if (err != MP_OK) {
+            end_queries(L, c);
+            return return_refusal(L, c, err);
+        }
+        c->ids_count++;
+    }
+    c->awaited = c->ids_count;
+    c->is_busy = true;
+    block(c);
+    c->is_busy = false;
+    end_queries(L, c);
+    if (c->has_failed)
+        return lua_error(L); /* it is on top */
+    if (c->interrupts != 0) {
+        const struct mp_fault f = interrupted();
+        return return_fault_bytes(L, &f);
+    }
+    lua_pushvalue(L, answers_at);
+    return 1;
 }
 
 static int conn_close(lua_State *L)
@@ -664,8 +788,9 @@ static int native_bench(lua_State *L)
 int mp_client_open(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"call", conn_call}, {"run", conn_run}, {"query", conn_query}, {"close", conn_close},
-        {"node", conn_node}, {"__gc", conn_gc}, {NULL, NULL},
+        {"call", conn_call},       {"run", conn_run},     {"query", conn_query},
+        {"queries", conn_queries}, {"close", conn_close}, {"node", conn_node},
+        {"__gc", conn_gc},         {NULL, NULL},
     };
     luaL_newmetatable(L, CONN_TYPE);
     luaL_register(L, NULL, methods);

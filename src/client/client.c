@@ -134,14 +134,16 @@ enum mp_err mp_client_run(struct mp_client *c, const struct mp_run_options *opti
     return send_request(c, MP_FRAME_RUN, payload, &wanted, id);
 }
 
-enum mp_err mp_client_query(struct mp_client *c, struct mp_slice what, struct mp_slice payload,
-                            uint64_t timeout_ms, void *context, mp_client_answer_cb on_answer,
-                            uint64_t *id)
+enum mp_err mp_client_query(struct mp_client *c, struct mp_slice what, struct mp_slice options,
+                            struct mp_slice payload, uint64_t timeout_ms, void *context,
+                            mp_client_answer_cb on_answer, uint64_t *id)
 {
     mp_buf_clear(&c->meta);
-    enum mp_err err = mp_mp_put_array(&c->meta, 1);
+    enum mp_err err = mp_mp_put_array(&c->meta, options.size == 0 ? 1 : 2);
     if (err == MP_OK)
         err = mp_mp_put_str(&c->meta, what);
+    if (err == MP_OK)
+        err = mp_buf_append(&c->meta, options);
     if (err != MP_OK)
         return err;
     const struct mp_client_request wanted = {.timeout_ms =

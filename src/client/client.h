@@ -67,9 +67,11 @@ MP_MUST_USE enum mp_err mp_client_call(struct mp_client *c, const struct mp_call
 MP_MUST_USE enum mp_err mp_client_run(struct mp_client *c, const struct mp_run_options *options,
                                       struct mp_slice payload, void *context,
                                       mp_client_answer_cb on_answer, uint64_t *id);
-/* `payload` may be empty. timeout_ms 0: MP_CLIENT_QUERY_MS. */
+/* `options`: a MessagePack map; empty: none. `payload` may be empty. timeout_ms 0:
+ * MP_CLIENT_QUERY_MS. */
 MP_MUST_USE enum mp_err mp_client_query(struct mp_client *c, struct mp_slice what,
-                                        struct mp_slice payload, uint64_t timeout_ms, void *context,
+                                        struct mp_slice options, struct mp_slice payload,
+                                        uint64_t timeout_ms, void *context,
                                         mp_client_answer_cb on_answer, uint64_t *id);
 /* Asks the node to end a request; its answer (usually ERROR CANCELLED) still comes. Does nothing
  * for an id that is not in flight. */

@@ -37,6 +37,12 @@
 #define BACKED_UP_MS    1
 #define ARENA_BYTES_MIN (512ull << 20)
 
+int64_t mp_host_wall_ms(void)
+{
+    uv_timeval64_t tv;
+    return uv_gettimeofday(&tv) == 0 ? tv.tv_sec * 1000 + tv.tv_usec / 1000 : 0;
+}
+
 mp_time mp_host_clock(void)
 {
     struct timespec now;
@@ -59,6 +65,14 @@ void mp_host_release(struct mp_host *h, uint64_t handle)
 static void log_effect(const struct mp_node_effect *e)
 {
     mp_log(e->level, "%.*s", (int)e->payload.bytes.size, (const char *)e->payload.bytes.data);
+}
+
+/* The machine found that this node must end, and says why. */
+static void stop_at_once(struct mp_host *h, struct mp_slice why)
+{
+    mp_log(3, "%.*s", (int)why.size, (const char *)why.data);
+    h->is_over = true;
+    h->exit_code = 1;
 }
 
 /* What an event sets off that must not happen while its effects are being carried out (a REVOKE is
@@ -101,6 +115,24 @@ static void carry_out(struct mp_host *h, const struct mp_node_effect *e)
         break;
     case MP_NODE_DRAINED:
         h->is_over = true;
+        break;
+    case MP_NODE_SEND_DATAGRAM:
+        mp_udp_send(h, &e->addr, e->payload.bytes);
+        break;
+    case MP_NODE_DIAL:
+        mp_dial(h, e->id, &e->addr);
+        break;
+    case MP_NODE_SEND_FRAME:
+        mp_net_send_frame(h, e);
+        break;
+    case MP_NODE_CLOSE:
+        mp_net_close(h, e->client);
+        break;
+    case MP_NODE_PERSIST:
+        mp_data_persist(h->data, &h->loop, e->id);
+        break;
+    case MP_NODE_STOP:
+        stop_at_once(h, e->payload.bytes);
         break;
     }
 }
@@ -171,7 +203,10 @@ static mp_time next_deadline(struct mp_host *h)
         at = h->now + MP_MS(BACKED_UP_MS);
     if (h->conn_undecided != 0 && h->now + MP_MS(HOUSEKEEPING_MS) < at)
         at = h->now + MP_MS(HOUSEKEEPING_MS);
-    return at;
+    mp_time dial = mp_dial_deadline(h);
+    mp_time seeds = mp_seeds_deadline(h);
+    at = dial < at ? dial : at;
+    return seeds < at ? seeds : at;
 }
 
 /* The timer may fire early (a deadline that has gone away since): that costs one empty turn, which
@@ -199,6 +234,8 @@ static void fire_due(struct mp_host *h)
         mp_net_housekeeping(h);
     if (h->conn_starved != 0)
         mp_net_feed_starved(h);
+    mp_dial_check(h);
+    mp_seeds_check(h);
     if (h->is_draining && h->now >= h->drain_at && !h->is_over) {
         mp_log(2, "what still runs is given up: --drain is over");
         h->is_over = true;
@@ -212,6 +249,7 @@ static void flush(struct mp_host *h)
     mp_workers_flush(h);
     if (h->dirty)
         mp_net_flush(h);
+    mp_udp_flush(h);
 }
 
 static void turn(struct mp_host *h)
@@ -301,10 +339,12 @@ static void sleep_until_woken(struct mp_host *h)
 
 static void tell_ready(struct mp_host *h)
 {
-    if (h->is_ready_told || h->is_draining || !mp_workers_all_ready(h))
+    if (h->is_ready_told || h->is_draining || h->is_over || !mp_workers_all_ready(h))
         return;
     h->is_ready_told = true;
     mp_net_accept(h);
+    mp_udp_start(h);
+    mp_seeds_start(h);
     printf("{\"event\":\"ready\",\"node\":\"%s\",\"cluster\":\"%s\",\"addr\":\"%s\",\"pid\":%d}\n",
            h->cfg->name, h->cfg->cluster, h->addr, (int)getpid());
     fflush(stdout);
@@ -381,6 +421,22 @@ static void close_handle(uv_handle_t *handle, void *context)
         uv_close(handle, NULL);
 }
 
+/* What was said right before the end, a goodbye or a last answer, still leaves; but nobody who does
+ * not read keeps the node from ending. */
+static void write_out(struct mp_host *h)
+{
+    flush(h);
+    mp_time until = mp_host_clock() + MP_MS(MP_LAST_WORDS_MS);
+    while (mp_net_has_unsent(h) && h->now < until) {
+        h->timer_at = until;
+        uv_update_time(&h->loop);
+        uv_timer_start(&h->timer, on_timer, (until - h->now + MP_MS(1) - 1) / MP_MS(1), 0);
+        uv_run(&h->loop, UV_RUN_ONCE);
+        h->now = mp_host_clock();
+        flush(h);
+    }
+}
+
 /* Nothing of a node outlives its host: every worker is gone before this returns. */
 static void shut_down(struct mp_host *h)
 {
@@ -390,7 +446,9 @@ static void shut_down(struct mp_host *h)
     sigaddset(&both, SIGTERM);
     sigaddset(&both, SIGINT);
     sigprocmask(SIG_BLOCK, &both, NULL);
-    flush(h);
+    if (h->exit_code < 128)
+        write_out(h);
+    mp_seeds_stop(h);
     mp_net_close_all(h);
     mp_workers_kill_all(h);
     while (h->workers_alive != 0) {
@@ -399,6 +457,11 @@ static void shut_down(struct mp_host *h)
         mp_workers_kill_all(h);
     }
     uv_walk(&h->loop, close_handle, NULL);
+    uv_run(&h->loop, UV_RUN_NOWAIT);
+    while (mp_data_is_busy(h->data))
+        uv_run(&h->loop, UV_RUN_ONCE);
+    if (mp_seeds_are_busy(h))
+        return; /* see mp_host_run */
     uv_run(&h->loop, UV_RUN_DEFAULT);
     int err = uv_loop_close(&h->loop);
     if (err != 0)
@@ -436,19 +499,42 @@ static bool open_loop(struct mp_host *h)
     return true;
 }
 
+static bool open_data(struct mp_host *h)
+{
+    char text[1024];
+    struct mp_text why;
+    mp_text_init(&why, text, sizeof(text));
+    if (!mp_data_open(&h->data, h->cfg->data_dir, mp_host_wall_ms(), &why)) {
+        mp_log(3, "--data: %s", text);
+        return false;
+    }
+    if (mp_data_is_temporary(h->data))
+        mp_log(1, "the data folder is %s, removed at the end (--data DIR keeps one)",
+               mp_data_dir(h->data));
+    return true;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    const struct mp_slice *left = a;
+    const struct mp_slice *right = b;
+    return mp_slice_compare(*left, *right);
+}
+
 static bool new_node(struct mp_host *h)
 {
     const struct mp_host_config *cfg = h->cfg;
     struct mp_slice *names = mp_xalloc((cfg->resource_count + 1) * sizeof(*names));
     for (uint32_t i = 0; i < cfg->resource_count; i++)
         names[i] = cfg->resources[i].name;
+    qsort(names, cfg->resource_count, sizeof(*names), compare_names);
     const struct mp_node_config node = {
         .name = mp_slice_str(cfg->name),
         .cluster = mp_slice_str(cfg->cluster),
-        .addr = mp_slice_str(h->addr),
         .resources = names,
         .resource_count = cfg->resource_count,
         .is_insecure = cfg->is_insecure,
+        .generation = mp_data_generation(h->data),
         .workers = cfg->workers,
         .call_timeout = MP_MS(cfg->call_timeout_ms),
         .run_timeout = MP_MS(cfg->run_timeout_ms),
@@ -501,11 +587,26 @@ static void free_host(struct mp_host *h)
     free(h->conn_generations);
     free(h->events);
     free(h->read_buffer);
+    mp_buf_fini(&h->facts);
+    mp_udp_free(h);
+    mp_seeds_free(h);
+    mp_data_close(h->data);
     free(h);
+}
+
+/* The resolver may still work on a name; nobody can stop it, and a clean end would wait for it,
+ * possibly for long. */
+static void leave_resolver(const struct mp_host *h)
+{
+    if (!mp_seeds_are_busy(h))
+        return;
+    fflush(NULL);
+    _exit(h->exit_code);
 }
 
 int mp_host_run(const struct mp_host_config *cfg)
 {
+    mp_host_memory_init();
     struct mp_host *h = mp_xalloc(sizeof(*h));
     h->cfg = cfg;
     h->listen_fd = -1;
@@ -513,9 +614,11 @@ int mp_host_run(const struct mp_host_config *cfg)
     h->describer = UINT64_MAX;
     h->timer_at = MP_NEVER;
     h->spin = SPIN_MAX;
+    mp_buf_init(&h->facts, mp_host_alloc(), 0);
     mp_log_init(cfg->log_level, cfg->is_log_json, cfg->name);
     raise_file_limit();
-    if (!open_loop(h) || !mp_net_listen(h) || !load_modules(h) || !open_arena(h) || !new_node(h)) {
+    if (!open_loop(h) || !open_data(h) || !mp_net_listen(h) || !load_modules(h) || !open_arena(h) ||
+        !new_node(h)) {
         mp_log(3, "the node could not start");
         if (h->read_buffer || h->wake_fd >= 0) {
             uv_walk(&h->loop, close_handle, NULL);
@@ -526,12 +629,14 @@ int mp_host_run(const struct mp_host_config *cfg)
         return 1;
     }
     h->now = mp_host_clock();
-    const struct mp_node_event start = {.kind = MP_NODE_START,
-                                        .start = {.addr = mp_slice_str(h->addr)}};
+    const struct mp_node_event start = {.kind = MP_NODE_START, .start = {.addr = h->reach}};
     mp_host_step(h, &start);
     run(h);
     shut_down(h);
+    mp_data_close(h->data);
+    h->data = NULL;
     mp_log(1, "stopped");
+    leave_resolver(h);
     int exit_code = h->exit_code;
     free_host(h);
     return exit_code;

@@ -13,12 +13,23 @@ struct mp_host_resource {
     struct mp_slice value; /* MessagePack; empty: a resource without data */
 };
 
+/* A number or a name, and a port. */
+struct mp_host_address {
+    const char *host;
+    uint16_t port;
+};
+
 /* All slices and strings are borrowed until mp_host_run returns. */
 struct mp_host_config {
     const char *name;
     const char *cluster;
-    const char *host; /* to listen on: an address or a name */
-    uint16_t port;    /* 0: any free one */
+    const char *host;                   /* to listen on: an address or a name */
+    uint16_t port;                      /* 0: any free one */
+    const char *advertise_host;         /* what others are told; NULL: where it listens */
+    uint16_t advertise_port;            /* 0: the one it listens on */
+    const struct mp_host_address *join; /* other nodes of the cluster */
+    uint32_t join_count;
+    const char *data_dir; /* what must outlive the node; NULL: a temporary folder */
     bool is_insecure;
     uint32_t workers;
     const struct mp_host_resource *resources;

@@ -6,15 +6,20 @@
 #include "src/base/buf.h"
 #include "src/base/compiler.h"
 #include "src/base/limits.h"
+#include "src/base/text.h"
 #include "src/core/node/node.h"
+#include "src/host/data.h"
 #include "src/host/host.h"
 #include "src/host/ring/arena.h"
 #include "src/host/ring/message.h"
 #include "src/host/ring/ring.h"
+#include "src/wire/address.h"
 #include "src/wire/frame.h"
 
 /* --- memory (memory.c) --- */
 
+/* Before anything is allocated: how malloc deals with large blocks. */
+void mp_host_memory_init(void);
 /* malloc with size classes kept for reuse; aborts never. One for the whole host. */
 struct mp_alloc *mp_host_alloc(void);
 /* malloc that ends the process when there is no memory. */
@@ -70,7 +75,14 @@ struct mp_out_part {
     uint8_t bytes[];
 };
 
-enum mp_conn_state { MP_CONN_UNDECIDED, MP_CONN_PREFACE, MP_CONN_OPEN, MP_CONN_CLOSING };
+enum mp_conn_state {
+    MP_CONN_UNDECIDED,  /* said nothing yet */
+    MP_CONN_PREFACE,    /* its preface has not come whole */
+    MP_CONN_CONNECTING, /* a dial: the socket is not connected yet */
+    MP_CONN_GREETING,   /* a dial: our preface was sent, the other one has not come whole */
+    MP_CONN_OPEN,
+    MP_CONN_CLOSING
+};
 
 struct mp_conn {
     struct mp_host *host;
@@ -100,7 +112,15 @@ struct mp_conn {
     bool is_paused;     /* not read: too much on its way out */
     bool is_starved;    /* not read: no shared block for its frame now */
     bool is_closing_after_write;
+    bool is_dialled; /* this node began it */
+    bool is_link;    /* HELLO was sent or received: the other side is a node */
+    bool is_high;    /* the machine was told that more is unsent than should be */
     struct mp_conn *next_dirty;
+    /* of a dial under way */
+    uint64_t dial;
+    mp_time dial_until;
+    const char *dial_why; /* of its failure; static */
+    struct mp_conn *next_dial;
 };
 
 struct mp_sent {
@@ -151,8 +171,18 @@ struct mp_host {
     uv_poll_t wake;
     int wake_fd;
     mp_time now;
-    mp_time timer_at; /* when `timer` fires; MP_NEVER */
-    char addr[80];
+    mp_time timer_at;               /* when `timer` fires; MP_NEVER */
+    char addr[MP_ADDRESS_TEXT_MAX]; /* that it listens on */
+    int family;                     /* of that: AF_INET or AF_INET6 */
+    bool is_any;                    /* it is a wildcard */
+    struct mp_address reach;        /* as others reach it */
+    char reach_text[MP_ADDRESS_TEXT_MAX];
+    struct mp_udp *udp;
+    struct mp_data *data;
+    struct mp_seeds *seeds;
+    struct mp_buf facts;        /* see mp_workers_facts */
+    struct mp_conn *dial_first; /* under way, the oldest first */
+    struct mp_conn *dial_last;
     struct mp_modules modules;
     uint64_t describer; /* incarnation that describes modules; UINT64_MAX: none */
     struct mp_arena *arena;
@@ -203,6 +233,8 @@ struct mp_host {
 #define MP_HANDLE_WORKER (1ull << 63)
 
 /* host.c */
+/* Unix time in milliseconds. */
+int64_t mp_host_wall_ms(void);
 #define YIELDS_A_TURN 16
 /* Lets the other side of a large transfer run, which usually makes room (or bytes) for us: cheaper
  * than asking the kernel to wake us. False when this turn has given way often enough, or when
@@ -216,19 +248,55 @@ void mp_host_woken(struct mp_host *h);
 void mp_host_step(struct mp_host *h, const struct mp_node_event *ev);
 void mp_host_release(struct mp_host *h, uint64_t handle);
 
-/* net.c */
+/* listen.c */
+/* Binds TCP and UDP and works out what others are told; why not is logged. */
 bool mp_net_listen(struct mp_host *h);
 /* From now on connections are taken; before, they wait in the kernel's queue. */
 void mp_net_accept(struct mp_host *h);
+
+/* net.c, net_out.c */
 void mp_net_flush(struct mp_host *h);
 /* Appends a frame to a client's connection; takes `handle` (released once written or dropped). */
 void mp_net_reply(struct mp_host *h, uint64_t client, uint64_t id, uint8_t frame,
                   struct mp_slice payload, uint64_t handle);
+/* SEND_FRAME; as with a reply, the handle is taken. */
+void mp_net_send_frame(struct mp_host *h, const struct mp_node_effect *e);
+void mp_net_close(struct mp_host *h, uint64_t client);
 void mp_net_goaway(struct mp_host *h);
+/* Whether something is still on its way out of a connection. */
+bool mp_net_has_unsent(const struct mp_host *h);
 void mp_net_housekeeping(struct mp_host *h);
 /* Lets connections read on that waited for a shared block. */
 void mp_net_feed_starved(struct mp_host *h);
 void mp_net_close_all(struct mp_host *h);
+
+/* dial.c */
+/* Begins a connection to another node; DIALED follows, never from inside this call. */
+void mp_dial(struct mp_host *h, uint64_t dial, const struct mp_address *addr);
+/* Gives up the dials that took too long. */
+void mp_dial_check(struct mp_host *h);
+mp_time mp_dial_deadline(const struct mp_host *h);
+
+/* udp.c */
+/* One socket at the address of the TCP listener. `errno` says why not. */
+bool mp_udp_open(struct mp_host *h, const struct sockaddr *addr, uint32_t size);
+/* From now on datagrams are taken. */
+void mp_udp_start(struct mp_host *h);
+/* Keeps a datagram until the end of the turn; what cannot be sent is dropped. */
+void mp_udp_send(struct mp_host *h, const struct mp_address *to, struct mp_slice bytes);
+void mp_udp_flush(struct mp_host *h);
+void mp_udp_free(struct mp_host *h);
+
+/* seeds.c */
+/* Tells the machine where each --join points: numbers at once, names once they are resolved. */
+void mp_seeds_start(struct mp_host *h);
+/* Resolves again what is due. */
+void mp_seeds_check(struct mp_host *h);
+mp_time mp_seeds_deadline(const struct mp_host *h);
+void mp_seeds_stop(struct mp_host *h);
+/* Whether the resolver still works on a name; then the loop cannot end. */
+bool mp_seeds_are_busy(const struct mp_host *h);
+void mp_seeds_free(struct mp_host *h);
 
 /* workers.c */
 void mp_workers_start(struct mp_host *h, uint32_t place);
@@ -250,6 +318,9 @@ void mp_workers_check_loads(struct mp_host *h);
 bool mp_workers_are_backed_up(const struct mp_host *h);
 bool mp_workers_are_loading(const struct mp_host *h);
 bool mp_workers_all_ready(const struct mp_host *h);
+/* A MessagePack array with [pid, resident bytes] for each place, nil for an empty one; borrowed
+ * until it is asked for again. Empty without memory. */
+struct mp_slice mp_workers_facts(struct mp_host *h);
 /* Gives back a block in a worker's arena. */
 void mp_workers_release(struct mp_host *h, uint64_t handle);
 void mp_workers_kill_all(struct mp_host *h);

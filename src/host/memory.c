@@ -1,6 +1,12 @@
 /* The host's allocator: what the core asks for on every call (copies of arguments, tables) comes in
  * a few sizes again and again, so freed blocks up to 4 KiB are kept in lists by size class. Blocks
- * are never split or merged; each class keeps at most a bounded number. */
+ * are never split or merged; each class keeps at most a bounded number.
+ *
+ * Larger ones are malloc's. glibc gives memory back to the system as it thinks fit, and moves its
+ * own limits for that with the sizes it has seen: a value of 1 MiB then is mapped, filled with zero
+ * pages by 256 faults and unmapped for each call, or not at all, as chance had it. So the limits
+ * are fixed. */
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -9,6 +15,8 @@
 #define CLASS_BYTES_MAX 4096u
 #define CLASS_COUNT     8 /* 32, 64, … 4096 */
 #define KEPT_MAX        1024
+#define MAPPED_BYTES    (8 << 20)  /* blocks that are returned to the system when they are freed */
+#define TRIMMED_BYTES   (16 << 20) /* free memory at the end of the heap that is returned */
 
 struct free_block {
     struct free_block *next;
@@ -74,6 +82,14 @@ static void *resize(void *context, void *p, size_t old_size, size_t new_size)
     memcpy(q, p, old_size < new_size ? old_size : new_size);
     give(p, old_size);
     return q;
+}
+
+void mp_host_memory_init(void)
+{
+#ifdef M_MMAP_THRESHOLD
+    mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES);
+    mallopt(M_TRIM_THRESHOLD, TRIMMED_BYTES);
+#endif
 }
 
 struct mp_alloc *mp_host_alloc(void)

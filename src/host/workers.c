@@ -142,6 +142,43 @@ void mp_workers_kill_all(struct mp_host *h)
         mp_workers_kill(h, i);
 }
 
+/* --- what is told of them --- */
+
+/* 0 if it has just ended. */
+static uint64_t resident_bytes(int pid)
+{
+    char path[32];
+    unsigned long long pages = 0;
+    snprintf(path, sizeof(path), "/proc/%d/statm", pid);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return 0;
+    if (fscanf(file, "%*u %llu", &pages) != 1)
+        pages = 0;
+    fclose(file);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static enum mp_err put_worker_facts(struct mp_buf *b, const struct mp_worker_process *w)
+{
+    if (!w)
+        return mp_mp_put_nil(b);
+    int pid = uv_process_get_pid(w->process);
+    enum mp_err err = mp_mp_put_array(b, 2);
+    if (err == MP_OK)
+        err = mp_mp_put_uint(b, (uint64_t)pid);
+    return err != MP_OK ? err : mp_mp_put_uint(b, resident_bytes(pid));
+}
+
+struct mp_slice mp_workers_facts(struct mp_host *h)
+{
+    mp_buf_clear(&h->facts);
+    enum mp_err err = mp_mp_put_array(&h->facts, h->worker_count);
+    for (uint32_t i = 0; err == MP_OK && i < h->worker_count; i++)
+        err = put_worker_facts(&h->facts, h->workers[i]);
+    return err == MP_OK ? mp_buf_slice(&h->facts) : mp_slice_of(NULL, 0);
+}
+
 /* --- starting --- */
 
 static uint64_t arena_bytes(const struct mp_host *h)
@@ -173,7 +210,7 @@ static enum mp_err put_config(struct mp_host *h, struct mp_worker_process *w, st
     if (err == MP_OK)
         err = put_pair(b, "cluster", mp_slice_str(cfg->cluster));
     if (err == MP_OK)
-        err = put_pair(b, "addr", mp_slice_str(h->addr));
+        err = put_pair(b, "addr", mp_slice_str(h->reach_text));
     if (err == MP_OK)
         err = put_pair(b, "lua_path", mp_slice_str(lua_path));
     if (err == MP_OK)

@@ -92,6 +92,46 @@ static void read_load(lua_State *L, struct mp_host_config *cfg)
     cfg->load_count = count;
 }
 
+/* The {host, port} on top of the stack, which goes. */
+static struct mp_host_address take_address(lua_State *L)
+{
+    struct mp_host_address address = {0};
+    luaL_checktype(L, -1, LUA_TTABLE);
+    address.host = text_field(L, lua_gettop(L), "host");
+    lua_getfield(L, -1, "port");
+    address.port = (uint16_t)luaL_checkinteger(L, -1);
+    lua_pop(L, 2);
+    return address;
+}
+
+static void read_addresses(lua_State *L, struct mp_host_config *cfg)
+{
+    lua_getfield(L, 1, "listen");
+    const struct mp_host_address listen = take_address(L);
+    cfg->host = listen.host;
+    cfg->port = listen.port;
+    lua_getfield(L, 1, "advertise");
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+    } else {
+        const struct mp_host_address advertise = take_address(L);
+        cfg->advertise_host = advertise.host;
+        cfg->advertise_port = advertise.port;
+    }
+    lua_getfield(L, 1, "join");
+    luaL_checktype(L, -1, LUA_TTABLE);
+    uint32_t count = (uint32_t)lua_objlen(L, -1);
+    struct mp_host_address *list = lua_newuserdata(L, (count + 1) * sizeof(*list));
+    lua_setfield(L, 1, "_join_list");
+    for (uint32_t i = 0; i < count; i++) {
+        lua_rawgeti(L, -1, (int)i + 1);
+        list[i] = take_address(L);
+    }
+    lua_pop(L, 1);
+    cfg->join = list;
+    cfg->join_count = count;
+}
+
 static int log_level_of(lua_State *L)
 {
     static const char *const names[] = {"debug", "info", "warn", "error"};
@@ -108,12 +148,10 @@ static int run(lua_State *L)
     struct mp_host_config cfg = {0};
     cfg.name = text_field(L, 1, "name");
     cfg.cluster = text_field(L, 1, "cluster");
-    lua_getfield(L, 1, "listen");
-    luaL_checktype(L, -1, LUA_TTABLE);
-    cfg.host = text_field(L, lua_gettop(L), "host");
-    lua_getfield(L, -1, "port");
-    cfg.port = (uint16_t)luaL_checkinteger(L, -1);
-    lua_pop(L, 2);
+    read_addresses(L, &cfg);
+    lua_getfield(L, 1, "data");
+    cfg.data_dir = lua_isnil(L, -1) ? NULL : luaL_checkstring(L, -1);
+    lua_pop(L, 1); /* the table keeps it */
     cfg.is_insecure = flag_field(L, "insecure");
     lua_getfield(L, 1, "workers");
     cfg.workers = lua_isnil(L, -1) ? processor_count() : (uint32_t)luaL_checkinteger(L, -1);

@@ -2,30 +2,44 @@
 #include "src/base/assert.h"
 #include "src/base/limits.h"
 #include "src/sim/world_internal.h"
+#include "src/wire/error.h"
 #include "src/wire/frame.h"
 #include "src/wire/msgpack.h"
 
 #define GAP_LONGEST    MP_MS(100)
+#define GAP_ASKING     MP_MS(2) /* between requests that must succeed */
 #define CANCEL_LONGEST MP_MS(400)
 #define STEPS_MAX      8
 #define EACH_MAX       4
 #define FRONT_BYTES    12 /* of a graph: may be spoilt without changing what its steps are */
-#define LATE_MODULE    2  /* of modules[]: it appears only after a while */
 #define LATE_FUNCTION  9  /* of mp_world_functions[]: the late module's */
+#define INVENTED_FIRST 16 /* as workers number the modules that appear one by one */
+#define HASH_DIGITS    64
+#define RERUNS_MAX     64 /* an idempotent call may run again, but not for ever */
+
+const char *const mp_world_modules[MP_WORLD_MODULES] = {"alpha", "beta", "late"};
+const char *const mp_world_resources[MP_WORLD_RESOURCES] = {"gpu", "disk", "lab"};
 
 const struct mp_world_function mp_world_functions[MP_WORLD_FUNCTIONS] = {
-    {"alpha", "a", false, 0, 0},  {"alpha", "b", true, 0, 0},   {"alpha", "c", false, 2, 0},
-    {"alpha", "d", false, 0, 50}, {"alpha", "e", true, 1, 200}, {"beta", "a", false, 0, 0},
-    {"beta", "b", true, 0, 30},   {"beta", "c", false, 0, 0},   {"beta", "d", false, 3, 0},
-    {"late", "a", false, 0, 0},
+    {0, "a", false, 0, 0},  {0, "b", true, 0, 0},  {0, "c", false, 2, 0}, {0, "d", false, 0, 50},
+    {0, "e", true, 1, 200}, {1, "a", false, 0, 0}, {1, "b", true, 0, 30}, {1, "c", false, 0, 0},
+    {1, "d", false, 3, 0},  {2, "a", false, 0, 0},
 };
 
-static const char *const modules[] = {"alpha", "beta", "late"};
-
-uint32_t mp_world_begins_max(const struct mp_world_function *f, uint32_t retries)
+uint32_t mp_world_begins_max(const struct mp_world *w, const struct mp_world_function *f,
+                             uint32_t retries)
 {
+    if (f->is_idempotent && w->cfg.nodes > 1)
+        return RERUNS_MAX;
     /* An idempotent one runs again, once, if it was lost because of another call. */
     return retries + (f->is_idempotent ? 2 : 1);
+}
+
+void mp_world_put_function_name(const struct mp_world_function *f, struct mp_text *text)
+{
+    mp_text_put(text, mp_world_modules[f->module]);
+    mp_text_put(text, ".");
+    mp_text_put(text, f->name);
 }
 
 /* --- writing: memory is always there, so the first error would be a fault of this file --- */
@@ -47,15 +61,6 @@ static void put_key_uint(struct mp_buf *b, const char *key, uint64_t value)
     check(mp_mp_put_uint(b, value));
 }
 
-static void put_name(const struct mp_world_function *f, struct mp_text *out, char *data,
-                     size_t size)
-{
-    mp_text_init(out, data, size);
-    mp_text_put(out, f->module);
-    mp_text_put(out, ".");
-    mp_text_put(out, f->name);
-}
-
 /* --- modules --- */
 
 static void put_function(struct mp_buf *b, const struct mp_world_function *f)
@@ -71,95 +76,244 @@ static void put_function(struct mp_buf *b, const struct mp_world_function *f)
         put_key_uint(b, "timeout_ms", f->timeout_ms);
 }
 
-static void add_module(struct mp_world *w, uint32_t number)
+static void put_module(struct mp_buf *b, uint32_t functions)
+{
+    check(mp_mp_put_map(b, 3));
+    put_key_text(b, "kind", "module");
+    put_key_text(b, "version", "1.0.0");
+    check(mp_mp_put_text(b, "functions"));
+    check(mp_mp_put_array(b, functions));
+}
+
+/* Tells a node of a module; it is the same, with the same hash, on all. */
+static void tell_module(struct mp_world *w, struct mp_world_node *n, uint32_t host_module,
+                        struct mp_slice name, const struct mp_buf *metadata)
+{
+    static const char digits[] = "0123456789abcdef";
+    char hash[HASH_DIGITS];
+    uint64_t bits = mp_slice_hash(name, 1);
+    for (uint32_t i = 0; i < HASH_DIGITS; i++) {
+        hash[i] = digits[bits & 15];
+        bits = i % 16 == 15 ? mp_slice_hash(name, i) : bits >> 4;
+    }
+    const struct mp_node_event ev = {.kind = MP_NODE_MODULE,
+                                     .module = {.host_module = host_module,
+                                                .name = name,
+                                                .hash = mp_slice_of(hash, sizeof(hash)),
+                                                .metadata = mp_buf_slice(metadata)}};
+    mp_world_step_surely(w, n, &ev);
+}
+
+void mp_world_add_module(struct mp_world *w, struct mp_world_node *n, uint32_t number)
 {
     struct mp_buf b;
     uint32_t count = 0;
     mp_buf_init(&b, w->alloc, 0);
     for (uint32_t i = 0; i < MP_WORLD_FUNCTIONS; i++)
-        count += mp_slice_is(mp_slice_str(modules[number]), mp_world_functions[i].module);
-    check(mp_mp_put_map(&b, 3));
-    put_key_text(&b, "kind", "module");
-    put_key_text(&b, "version", "1.0.0");
-    check(mp_mp_put_text(&b, "functions"));
-    check(mp_mp_put_array(&b, count));
+        count += mp_world_functions[i].module == number;
+    put_module(&b, count);
     for (uint32_t i = 0; i < MP_WORLD_FUNCTIONS; i++)
-        if (mp_slice_is(mp_slice_str(modules[number]), mp_world_functions[i].module))
+        if (mp_world_functions[i].module == number)
             put_function(&b, &mp_world_functions[i]);
-    const struct mp_node_event ev = {.kind = MP_NODE_MODULE,
-                                     .module = {.host_module = number,
-                                                .name = mp_slice_str(modules[number]),
-                                                .hash = mp_slice_str("00"),
-                                                .metadata = mp_buf_slice(&b)}};
-    mp_world_step_surely(w, &ev);
+    tell_module(w, n, number, mp_slice_str(mp_world_modules[number]), &b);
     mp_buf_fini(&b);
 }
 
-void mp_world_add_modules(struct mp_world *w)
+struct mp_slice mp_world_invented_name(uint32_t number, char *data, size_t size)
 {
-    for (uint32_t i = 0; i < LATE_MODULE; i++)
-        add_module(w, i);
+    struct mp_text text;
+    mp_text_init(&text, data, size);
+    mp_text_put(&text, "m");
+    mp_text_put_uint(&text, number);
+    mp_text_put(&text, ".f");
+    return mp_text_slice(&text);
+}
+
+void mp_world_add_invented(struct mp_world *w, struct mp_world_node *n, uint32_t number)
+{
+    const struct mp_world_function f = {.name = "f"};
+    struct mp_buf b;
+    char data[32];
+    struct mp_slice name = mp_world_invented_name(number, data, sizeof(data));
+    mp_buf_init(&b, w->alloc, 0);
+    put_module(&b, 1);
+    put_function(&b, &f);
+    tell_module(w, n, INVENTED_FIRST + number, mp_slice_of(name.data, name.size - 2), &b);
+    mp_buf_fini(&b);
+}
+
+/* --- clients --- */
+
+void mp_world_clients_init(struct mp_world *w)
+{
+    w->clients =
+        (struct mp_world_client *)mp_world_take(w, (w->cfg.clients + 1) * sizeof(*w->clients));
+}
+
+void mp_world_clients_fini(struct mp_world *w)
+{
+    mp_alloc_free(w->alloc, w->clients, (w->cfg.clients + 1) * sizeof(*w->clients));
+    mp_alloc_free(w->alloc, w->requests, w->request_capacity * sizeof(*w->requests));
+}
+
+/* The client's node; another one if that is gone. NULL: none can be asked now. */
+static struct mp_world_node *node_of(struct mp_world *w, struct mp_world_client *c)
+{
+    struct mp_world_node *n = &w->nodes[c->node];
+    if (c->conn == 0 || !n->node || n->boot != c->boot) {
+        if (w->cfg.nodes > 1)
+            n = mp_world_any_node(w);
+        if (!n || !n->node)
+            return NULL;
+        c->node = n->number;
+        c->boot = n->boot;
+        c->conn = mp_world_conn_open(w, n, MP_WORLD_CONN_CLIENT);
+    }
+    return mp_world_is_paused(w, n) ? NULL : n;
+}
+
+void mp_world_clients_lost(struct mp_world *w, const struct mp_world_node *n)
+{
+    for (uint32_t i = 0; i < w->request_count; i++)
+        if (w->requests[i].node == n->number)
+            w->requests[i].is_gone = true;
+    for (uint32_t i = 0; i < w->cfg.clients; i++)
+        if (w->clients[i].node == n->number)
+            w->clients[i].conn = 0;
+    for (uint32_t i = 0; i < n->conn_count; i++)
+        if (n->conns[i].kind == MP_WORLD_CONN_CLIENT)
+            mp_world_conn_close(&w->nodes[n->number], (uint64_t)n->conns[i].generation << 32 | i);
 }
 
 /* --- requests --- */
 
 static struct mp_world_request *new_request(struct mp_world *w, enum mp_world_request_kind kind,
-                                            uint64_t client)
+                                            const struct mp_world_client *c)
 {
     w->requests = (struct mp_world_request *)mp_world_grow(
         w, w->requests, &w->request_capacity, w->request_count + 1, sizeof(*w->requests));
     struct mp_world_request *r = &w->requests[w->request_count++];
-    *r = (struct mp_world_request){.kind = kind, .client = client, .due_at = MP_NEVER};
+    *r = (struct mp_world_request){
+        .kind = kind, .node = c->node, .client = c->conn, .due_at = MP_NEVER};
     w->report->requests++;
     return r;
 }
 
-static void send(struct mp_world *w, enum mp_node_event_kind kind, uint64_t client,
-                 const struct mp_buf *meta, const struct mp_buf *payload)
+static void send(struct mp_world *w, enum mp_node_event_kind kind, const struct mp_buf *meta,
+                 const struct mp_buf *payload)
 {
+    uint32_t number = w->request_count - 1;
+    struct mp_world_node *n = &w->nodes[w->requests[number].node];
     const struct mp_node_event ev = {
         .kind = kind,
-        .request = {.client = client,
-                    .id = w->request_count,
+        .request = {.client = w->requests[number].client,
+                    .id = number + 1,
                     .meta = mp_buf_slice(meta),
-                    .payload = mp_world_payload(w, mp_buf_slice(payload)),
+                    .payload = mp_world_payload(w, n, mp_buf_slice(payload)),
                     .wall_ms = 1700000000000 + (int64_t)(w->now / MP_MS(1))}};
-    if (mp_world_chance(w, w->cfg.chances.cancelled))
+    if (mp_world_chance(w, w->cfg.chances.cancelled) && !w->requests[number].is_to_succeed)
         mp_world_plan(w, mp_world_latency(w, CANCEL_LONGEST),
-                      (struct mp_world_happening){.kind = MP_WORLD_CANCEL_DUE,
-                                                  .number = w->request_count - 1});
-    mp_world_step(w, &ev);
+                      (struct mp_world_happening){.kind = MP_WORLD_CANCEL_DUE, .number = number});
+    mp_world_step(w, n, &ev);
 }
 
-static void request_call(struct mp_world *w, uint64_t client, struct mp_buf *meta,
+/* Where and with what a call must run; often that is possible. `name` has 16 bytes. */
+static void draw_place(struct mp_world *w, struct mp_call_options *o, char *name)
+{
+    if (mp_world_chance(w, 100)) {
+        o->needs_count = 1;
+        o->needs[0] = mp_slice_str(mp_world_chance(w, 700) ? "gpu" : "disk");
+    }
+    if (w->cfg.nodes == 1)
+        return;
+    if (mp_world_chance(w, 100)) {
+        o->needs_count = 2;
+        o->needs[0] = mp_slice_str("disk");
+        o->needs[1] = mp_slice_str("lab");
+    }
+    if (mp_world_chance(w, 150))
+        o->on = mp_world_name_of((uint32_t)mp_rng_below(&w->rng, w->name_count + 1u), name);
+}
+
+static void request_call(struct mp_world *w, const struct mp_world_client *c, struct mp_buf *meta,
                          struct mp_buf *payload)
 {
     uint32_t number = (uint32_t)mp_rng_below(&w->rng, MP_WORLD_FUNCTIONS);
     const struct mp_world_function *f = &mp_world_functions[number];
-    char name[32];
+    char data[32];
+    char on[16];
     struct mp_text text;
-    put_name(f, &text, name, sizeof(name));
+    mp_text_init(&text, data, sizeof(data));
+    mp_world_put_function_name(f, &text);
     if (mp_world_chance(w, w->cfg.chances.malformed))
         mp_text_put(&text, mp_world_chance(w, 500) ? "x" : "/");
     struct mp_call_options o = {.fun = mp_text_slice(&text)};
-    struct mp_world_request *r = new_request(w, MP_WORLD_CALL, client);
+    struct mp_world_request *r = new_request(w, MP_WORLD_CALL, c);
     o.retries = mp_world_chance(w, 300) ? (uint32_t)mp_rng_below(&w->rng, 4) : 0;
     o.timeout_ms = mp_world_chance(w, 500) ? 1 + mp_rng_below(&w->rng, 1500) : 0;
     o.is_waiting = mp_world_chance(w, 300);
     if (mp_world_chance(w, 100))
         o.version = mp_slice_str(mp_world_chance(w, 700) ? "^1.0" : ">=2");
-    if (mp_world_chance(w, 100)) {
-        o.needs_count = 1;
-        o.needs[0] = mp_slice_str(mp_world_chance(w, 700) ? "gpu" : "disk");
-    }
+    draw_place(w, &o, on);
     r->due_at = w->now + (o.timeout_ms != 0 ? MP_MS(o.timeout_ms) : MP_WORLD_CALL_TIMEOUT);
-    r->serial = mp_world_new_serial(w, mp_world_begins_max(f, o.retries));
+    r->serial = mp_world_new_serial(w, c->node, mp_world_begins_max(w, f, o.retries));
     check(mp_call_options_put(meta, &o));
     check(mp_mp_put_array(payload, 1));
     check(mp_mp_put_uint(payload, r->serial));
     if (mp_world_chance(w, w->cfg.chances.malformed))
         mp_buf_drop(meta, mp_rng_below(&w->rng, meta->size));
-    send(w, MP_NODE_CALL, client, meta, payload);
+    send(w, MP_NODE_CALL, meta, payload);
+}
+
+/* Nothing stands in its way: it must succeed. */
+static void request_surely(struct mp_world *w, const struct mp_world_client *c,
+                           const struct mp_world_function *f)
+{
+    struct mp_buf meta;
+    struct mp_buf payload;
+    char data[32];
+    struct mp_text text;
+    mp_buf_init(&meta, w->alloc, 0);
+    mp_buf_init(&payload, w->alloc, 0);
+    mp_text_init(&text, data, sizeof(data));
+    mp_world_put_function_name(f, &text);
+    const struct mp_call_options o = {.fun = mp_text_slice(&text)};
+    struct mp_world_request *r = new_request(w, MP_WORLD_CALL, c);
+    r->is_to_succeed = true;
+    r->may_time_out = f->timeout_ms != 0;
+    r->due_at = w->now + MP_WORLD_CALL_TIMEOUT;
+    r->serial = mp_world_new_serial(w, c->node, mp_world_begins_max(w, f, 0));
+    check(mp_call_options_put(&meta, &o));
+    check(mp_mp_put_array(&payload, 1));
+    check(mp_mp_put_uint(&payload, r->serial));
+    send(w, MP_NODE_CALL, &meta, &payload);
+    mp_buf_fini(&meta);
+    mp_buf_fini(&payload);
+}
+
+static bool has_function(const struct mp_world *w, const struct mp_world_function *f)
+{
+    for (uint32_t i = 0; i < w->node_count; i++)
+        if (mp_world_is_up(&w->nodes[i]) && mp_world_has_module(&w->nodes[i], f->module))
+            return true;
+    return false;
+}
+
+void mp_world_ask_everything(struct mp_world *w)
+{
+    for (uint32_t i = 0; i < w->node_count; i++) {
+        struct mp_world_node *n = &w->nodes[i];
+        if (!mp_world_is_up(n))
+            continue;
+        struct mp_world_client c = {.node = i, .boot = n->boot};
+        c.conn = mp_world_conn_open(w, n, MP_WORLD_CONN_CLIENT);
+        for (uint32_t k = 0; k < MP_WORLD_FUNCTIONS; k++) {
+            if (!has_function(w, &mp_world_functions[k]))
+                continue;
+            mp_world_run(w, w->now + GAP_ASKING);
+            request_surely(w, &c, &mp_world_functions[k]);
+        }
+    }
 }
 
 static void put_step_name(struct mp_buf *b, uint32_t step)
@@ -169,21 +323,22 @@ static void put_step_name(struct mp_buf *b, uint32_t step)
 }
 
 /* One step: it may refer to any before it. */
-static void put_step(struct mp_world *w, struct mp_buf *b, uint32_t step)
+static void put_step(struct mp_world *w, uint32_t node, struct mp_buf *b, uint32_t step)
 {
     const struct mp_world_function *f =
-        &mp_world_functions[mp_rng_below(&w->rng, w->is_late_module_there ? 10 : LATE_FUNCTION)];
+        &mp_world_functions[mp_rng_below(&w->rng, w->late_modules != 0 ? 10 : LATE_FUNCTION)];
     char name[32];
     struct mp_text text;
+    mp_text_init(&text, name, sizeof(name));
     uint32_t retries = (uint32_t)mp_rng_below(&w->rng, 3);
     uint32_t references = step == 0 ? 0 : (uint32_t)mp_rng_below(&w->rng, 3);
     uint32_t each = mp_world_chance(w, 200) ? 1 + (uint32_t)mp_rng_below(&w->rng, EACH_MAX) : 0;
     bool has_timeout = mp_world_chance(w, 200);
     bool is_skipped = mp_world_chance(w, 300);
     /* Each retry of a run's step is a call of its own, which may be run again once. */
-    uint32_t begins = (1 + retries) * mp_world_begins_max(f, 0) * (each == 0 ? 1 : each);
-    uint32_t serial = mp_world_new_serial(w, begins);
-    put_name(f, &text, name, sizeof(name));
+    uint32_t begins = (1 + retries) * mp_world_begins_max(w, f, 0) * (each == 0 ? 1 : each);
+    uint32_t serial = mp_world_new_serial(w, node, begins);
+    mp_world_put_function_name(f, &text);
     check(mp_mp_put_map(b, 4u + has_timeout + is_skipped + (each != 0)));
     check(mp_mp_put_text(b, "name"));
     put_step_name(b, step);
@@ -209,7 +364,7 @@ static void put_step(struct mp_world *w, struct mp_buf *b, uint32_t step)
         check(mp_mp_put_uint(b, i));
 }
 
-static void put_graph(struct mp_world *w, struct mp_buf *b)
+static void put_graph(struct mp_world *w, uint32_t node, struct mp_buf *b)
 {
     uint32_t steps = 1 + (uint32_t)mp_rng_below(&w->rng, STEPS_MAX);
     check(mp_mp_put_map(b, 2));
@@ -217,15 +372,15 @@ static void put_graph(struct mp_world *w, struct mp_buf *b)
     check(mp_mp_put_text(b, "steps"));
     check(mp_mp_put_array(b, steps));
     for (uint32_t i = 0; i < steps; i++)
-        put_step(w, b, i);
+        put_step(w, node, b, i);
     if (mp_world_chance(w, w->cfg.chances.malformed))
         b->data[mp_rng_below(&w->rng, FRONT_BYTES)] = (uint8_t)mp_rng_next(&w->rng);
 }
 
-static void request_run(struct mp_world *w, uint64_t client, struct mp_buf *meta,
+static void request_run(struct mp_world *w, const struct mp_world_client *c, struct mp_buf *meta,
                         struct mp_buf *payload)
 {
-    struct mp_world_request *r = new_request(w, MP_WORLD_RUN, client);
+    struct mp_world_request *r = new_request(w, MP_WORLD_RUN, c);
     const struct mp_run_options o = {
         .timeout_ms = mp_world_chance(w, 200) ? 1 + mp_rng_below(&w->rng, 1000) : 0,
         .has_trace = mp_world_chance(w, 300),
@@ -234,83 +389,137 @@ static void request_run(struct mp_world *w, uint64_t client, struct mp_buf *meta
     r->due_at = w->now + (o.timeout_ms != 0 ? MP_MS(o.timeout_ms) : MP_WORLD_RUN_TIMEOUT) +
                 MP_MS(MP_GRAPH_CANCEL_GRACE_MS);
     check(mp_run_options_put(meta, &o));
-    put_graph(w, payload);
+    put_graph(w, c->node, payload);
     w->report->runs++;
-    send(w, MP_NODE_RUN, client, meta, payload);
+    send(w, MP_NODE_RUN, meta, payload);
 }
 
-static void request_query(struct mp_world *w, uint64_t client, struct mp_buf *meta,
+static void request_query(struct mp_world *w, const struct mp_world_client *c, struct mp_buf *meta,
                           struct mp_buf *payload)
 {
     static const char *const what[] = {"functions", "modules", "nodes", "plan", "weather"};
     const char *asked = what[mp_rng_below(&w->rng, MP_ARRAY_SIZE(what))];
-    struct mp_world_request *r = new_request(w, MP_WORLD_QUERY, client);
+    struct mp_world_request *r = new_request(w, MP_WORLD_QUERY, c);
     r->due_at = w->now;
     check(mp_mp_put_array(meta, 1));
     check(mp_mp_put_text(meta, asked));
-    put_graph(w, payload);
-    send(w, MP_NODE_QUERY, client, meta, payload);
+    put_graph(w, c->node, payload);
+    send(w, MP_NODE_QUERY, meta, payload);
 }
 
-static void client_leaves(struct mp_world *w, uint32_t place)
+void mp_world_forget(struct mp_world *w, struct mp_world_node *n, uint32_t name)
 {
-    const struct mp_node_event ev = {.kind = MP_NODE_CLIENT_GONE,
-                                     .request = {.client = w->clients[place]}};
-    for (uint32_t i = 0; i < w->request_count; i++)
-        if (w->requests[i].client == w->clients[place])
-            w->requests[i].is_gone = true;
-    mp_world_step(w, &ev);
-    w->clients[place] += 1ull << 32;
-}
-
-static void request_something(struct mp_world *w)
-{
-    const struct mp_world_chances *c = &w->cfg.chances;
-    uint32_t place = (uint32_t)mp_rng_below(&w->rng, w->cfg.clients);
+    const struct mp_world_client c = {.node = n->number,
+                                      .conn = mp_world_conn_open(w, n, MP_WORLD_CONN_CLIENT)};
     struct mp_buf meta;
     struct mp_buf payload;
+    struct mp_member_info info;
+    char data[16];
     mp_buf_init(&meta, w->alloc, 0);
     mp_buf_init(&payload, w->alloc, 0);
-    if (mp_world_chance(w, c->client_leaves))
-        client_leaves(w, place);
-    if (mp_world_chance(w, c->query))
-        request_query(w, w->clients[place], &meta, &payload);
-    else if (mp_world_chance(w, c->run))
-        request_run(w, w->clients[place], &meta, &payload);
-    else
-        request_call(w, w->clients[place], &meta, &payload);
+    new_request(w, MP_WORLD_QUERY, &c)->is_to_succeed = true;
+    check(mp_mp_put_array(&meta, 2));
+    check(mp_mp_put_text(&meta, "forget"));
+    check(mp_mp_put_map(&meta, 1));
+    check(mp_mp_put_text(&meta, "name"));
+    check(mp_mp_put_str(&meta, mp_world_name_of(name, data)));
+    w->names[name].is_forgotten = true;
+    w->names[name].forgotten_by = n->number;
+    w->names[name].forgotten_in = n->boot;
+    w->names[name].forgotten_generation =
+        mp_world_view(n, name, &info) ? info.generation : UINT64_MAX;
+    send(w, MP_NODE_QUERY, &meta, &payload);
     mp_buf_fini(&meta);
     mp_buf_fini(&payload);
 }
 
+static void client_leaves(struct mp_world *w, struct mp_world_client *c)
+{
+    struct mp_world_node *n = &w->nodes[c->node];
+    const struct mp_node_event ev = {.kind = MP_NODE_CLIENT_GONE, .request = {.client = c->conn}};
+    for (uint32_t i = 0; i < w->request_count; i++)
+        if (w->requests[i].node == c->node && w->requests[i].client == c->conn)
+            w->requests[i].is_gone = true;
+    mp_world_conn_close(n, c->conn);
+    c->conn = 0;
+    mp_world_step(w, n, &ev);
+}
+
+static void request_something(struct mp_world *w)
+{
+    const struct mp_world_chances *ch = &w->cfg.chances;
+    struct mp_world_client *c = &w->clients[mp_rng_below(&w->rng, w->cfg.clients)];
+    struct mp_buf meta;
+    struct mp_buf payload;
+    if (!node_of(w, c))
+        return;
+    if (mp_world_chance(w, ch->client_leaves)) {
+        client_leaves(w, c);
+        if (!node_of(w, c))
+            return;
+    }
+    mp_buf_init(&meta, w->alloc, 0);
+    mp_buf_init(&payload, w->alloc, 0);
+    if (mp_world_chance(w, ch->query))
+        request_query(w, c, &meta, &payload);
+    else if (mp_world_chance(w, ch->run))
+        request_run(w, c, &meta, &payload);
+    else
+        request_call(w, c, &meta, &payload);
+    mp_buf_fini(&meta);
+    mp_buf_fini(&payload);
+}
+
+/* Often several at once; with many nodes they fill the time of the faults. */
+static mp_duration next_gap(struct mp_world *w)
+{
+    if (mp_world_chance(w, 400))
+        return 0;
+    if (w->cfg.nodes == 1)
+        return mp_world_latency(w, GAP_LONGEST);
+    return mp_rng_below(&w->rng, 4 * (w->cfg.faults_last / (w->cfg.requests + 1)) + 1);
+}
+
 static void next_request(struct mp_world *w)
 {
-    if (w->request_count >= w->cfg.requests)
+    if (!w->is_asking || w->request_count >= w->cfg.requests) {
+        w->is_asking = false;
         return;
+    }
+    uint32_t before = w->request_count;
     request_something(w);
-    if (w->cfg.is_drained && w->request_count == w->cfg.requests / 2)
+    if (w->cfg.is_drained && w->request_count != before && w->request_count == w->cfg.requests / 2)
         mp_world_plan(w, 0, (struct mp_world_happening){.kind = MP_WORLD_DRAIN});
-    /* Often several at once. */
-    mp_duration gap = mp_world_chance(w, 400) ? 0 : mp_world_latency(w, GAP_LONGEST);
+    mp_duration gap = w->request_count != before ? next_gap(w) : GAP_LONGEST;
     mp_world_plan(w, gap, (struct mp_world_happening){.kind = MP_WORLD_REQUEST_DUE});
+}
+
+static void cancel(struct mp_world *w, const struct mp_world_happening *h)
+{
+    const struct mp_world_request *r = &w->requests[h->number];
+    struct mp_world_node *n = &w->nodes[r->node];
+    const struct mp_node_event ev = {.kind = MP_NODE_CANCEL,
+                                     .request = {.client = r->client, .id = h->number + 1}};
+    if (r->is_gone || !n->node)
+        return;
+    if (mp_world_is_paused(w, n)) {
+        mp_world_plan(w, n->paused_until - w->now, *h);
+        return;
+    }
+    if (r->serial != 0 && r->answers == 0)
+        w->serials[r->serial].cancelled_at = w->now;
+    mp_world_step(w, n, &ev);
+    r = &w->requests[h->number];
+    if (r->kind == MP_WORLD_CALL && !r->is_gone && r->answers != 1)
+        mp_world_violation(w, "deadline", "a call was cancelled and not answered", h->number + 1);
 }
 
 void mp_world_client_happening(struct mp_world *w, const struct mp_world_happening *h)
 {
-    if (h->kind == MP_WORLD_REQUEST_DUE) {
+    if (h->kind == MP_WORLD_REQUEST_DUE)
         next_request(w);
-    } else if (h->kind == MP_WORLD_LATE_MODULE) {
-        w->is_late_module_there = true;
-        add_module(w, LATE_MODULE);
-    } else {
-        const struct mp_world_request *r = &w->requests[h->number];
-        const struct mp_node_event ev = {.kind = MP_NODE_CANCEL,
-                                         .request = {.client = r->client, .id = h->number + 1}};
-        bool is_call = r->kind == MP_WORLD_CALL && !r->is_gone;
-        mp_world_step(w, &ev);
-        if (is_call && w->requests[h->number].answers != 1)
-            mp_world_violation(w, "a call was cancelled and not answered", h->number + 1);
-    }
+    else
+        cancel(w, h);
 }
 
 /* --- answers --- */
@@ -323,31 +532,67 @@ static bool is_success(struct mp_slice run)
            mp_mp_get_str(value, &status) == MP_OK && mp_slice_is(status, "succeeded");
 }
 
-void mp_world_reply(struct mp_world *w, const struct mp_node_effect *e)
+/* Its function killed too many workers, before all was healed. */
+static bool is_refused_for_crashes(struct mp_slice error)
 {
-    if (e->id == 0 || e->id > w->request_count || w->requests[e->id - 1].client != e->client) {
-        mp_world_violation(w, "REPLY to nobody", e->id);
+    struct mp_fault fault;
+    return mp_fault_read(error, &fault) == MP_OK && mp_slice_is(fault.reason, "CRASH_LOOP");
+}
+
+/* A node that stood still at the deadline answers as soon as it goes on. */
+static bool is_explained(const struct mp_world_request *r, struct mp_slice error)
+{
+    struct mp_fault fault;
+    return is_refused_for_crashes(error) ||
+           (r->may_time_out && mp_fault_read(error, &fault) == MP_OK &&
+            fault.code == MP_CODE_DEADLINE_EXCEEDED);
+}
+
+static bool is_late(const struct mp_world *w, const struct mp_world_node *n, mp_time due_at)
+{
+    if (n->paused_from <= due_at && due_at < n->paused_until)
+        due_at = n->paused_until;
+    return w->now > due_at;
+}
+
+void mp_world_reply(struct mp_world *w, struct mp_world_node *n, const struct mp_node_effect *e)
+{
+    if (e->id == 0 || e->id > w->request_count || w->requests[e->id - 1].node != n->number ||
+        w->requests[e->id - 1].client != e->client) {
+        mp_world_violation(w, "one-answer", "REPLY to nobody", e->id);
         return;
     }
     struct mp_world_request *r = &w->requests[e->id - 1];
     if (r->is_gone)
-        mp_world_violation(w, "REPLY to a client that left", e->id);
+        mp_world_violation(w, "one-answer", "REPLY to a client that left", e->id);
     if (r->answers != 0)
-        mp_world_violation(w, "REPLY after the last one", e->id);
+        mp_world_violation(w, "one-answer", "REPLY after the last one", e->id);
     if (mp_mp_check(e->payload.bytes) != MP_OK)
-        mp_world_violation(w, "REPLY that is no value", e->id);
+        mp_world_violation(w, "right-result", "REPLY that is no value", e->id);
     if (e->frame == MP_FRAME_EVENT)
         return;
     r->answers++;
     w->report->answers++;
-    if (w->now > r->due_at)
-        mp_world_violation(w, "REPLY after the deadline", e->id);
-    if (e->frame != MP_FRAME_RESULT)
+    if (is_late(w, n, r->due_at))
+        mp_world_violation(w, "deadline", "REPLY after the deadline", e->id);
+    if (e->frame != MP_FRAME_RESULT) {
+        mp_world_log(w, n, r->is_to_succeed ? "must not answer" : "answers", e->payload.bytes);
+        if (r->is_to_succeed && !is_explained(r, e->payload.bytes))
+            mp_world_violation(w, "callable", "REPLY with an error that nothing explains", e->id);
         return;
+    }
     if (r->kind == MP_WORLD_CALL && mp_world_serial_in(e->payload.bytes) != r->serial)
-        mp_world_violation(w, "REPLY with the result of another call", e->id);
+        mp_world_violation(w, "right-result", "REPLY with the result of another call", e->id);
     if (r->kind == MP_WORLD_RUN)
         w->report->runs_succeeded += is_success(e->payload.bytes);
+}
+
+bool mp_world_clients_are_answered(const struct mp_world *w)
+{
+    for (uint32_t i = 0; i < w->request_count; i++)
+        if (w->requests[i].answers == 0 && !w->requests[i].is_gone)
+            return false;
+    return true;
 }
 
 void mp_world_clients_check_answered(struct mp_world *w)
@@ -356,7 +601,7 @@ void mp_world_clients_check_answered(struct mp_world *w)
         const struct mp_world_request *r = &w->requests[i];
         bool is_lost = r->answers == 0 && !r->is_gone;
         if (is_lost)
-            mp_world_violation(w, "a request was never answered", i + 1);
+            mp_world_violation(w, "one-answer", "a request was never answered", i + 1);
         if (r->kind == MP_WORLD_RUN) {
             w->report->runs_lost += is_lost;
             w->report->runs_duplicated += r->answers > 1;

@@ -8,22 +8,33 @@
 
 #define START_LONGEST   MP_MS(20)
 #define TURN_LONGEST    MP_MS(8)
+#define TURN_HEALED     MP_US(500) /* so that no function's timeout stands in the way */
 #define SLEEP_LONGEST   MP_MS(200)
 #define MESSAGE_LONGEST MP_US(200)
 #define DEATH_LONGEST   MP_MS(3)
 #define FULL_LONGEST    MP_MS(20)
+#define CANCEL_TRAVELS  MP_MS(100)
+#define HUGE_BYTES      70000
 
-static uint64_t place_of(const struct mp_world *w, const struct mp_world_worker *k)
+static struct mp_world_worker *worker_at(struct mp_world *w, struct mp_world_node *n,
+                                         uint32_t place)
 {
-    return (uint64_t)(k - w->workers);
+    n->workers = (struct mp_world_worker **)mp_world_grow(w, n->workers, &n->worker_capacity,
+                                                          place + 1, sizeof(*n->workers));
+    if (!n->workers[place]) {
+        n->workers[place] = (struct mp_world_worker *)mp_world_take(w, sizeof(*n->workers[place]));
+        n->workers[place]->place = place;
+    }
+    return n->workers[place];
 }
 
-static void plan(struct mp_world *w, const struct mp_world_worker *k, mp_duration after,
-                 enum mp_world_happening_kind kind, uint64_t call)
+static void plan(struct mp_world *w, const struct mp_world_node *n, const struct mp_world_worker *k,
+                 mp_duration after, enum mp_world_happening_kind kind, uint64_t call)
 {
     mp_world_plan(w, after,
                   (struct mp_world_happening){.kind = kind,
-                                              .place = (uint32_t)place_of(w, k),
+                                              .node = n->number,
+                                              .place = k->place,
                                               .number = k->incarnation,
                                               .extra = call});
 }
@@ -52,7 +63,8 @@ static void remove_task(struct mp_world_worker *k, struct mp_world_task *t)
     memmove(t, t + 1, (k->task_count - i) * sizeof(*t));
 }
 
-static void say(struct mp_world *w, struct mp_world_worker *k, struct mp_world_message m)
+static void say(struct mp_world *w, struct mp_world_node *n, struct mp_world_worker *k,
+                struct mp_world_message m)
 {
     k->messages = (struct mp_world_message *)mp_world_grow(
         w, k->messages, &k->message_capacity, k->message_count + 1, sizeof(*k->messages));
@@ -60,61 +72,76 @@ static void say(struct mp_world *w, struct mp_world_worker *k, struct mp_world_m
     if (k->is_outbox_due)
         return;
     k->is_outbox_due = true;
-    plan(w, k, mp_world_latency(w, MESSAGE_LONGEST), MP_WORLD_MESSAGES, 0);
+    plan(w, n, k, mp_world_latency(w, MESSAGE_LONGEST), MP_WORLD_MESSAGES, 0);
 }
 
 /* --- what functions do --- */
 
-static void begin_turn(struct mp_world *w, struct mp_world_worker *k, struct mp_world_task *t)
+static void begin_turn(struct mp_world *w, struct mp_world_node *n, struct mp_world_worker *k,
+                       struct mp_world_task *t)
 {
     t->state = MP_WORLD_RUNNING;
     k->running = t->call;
     k->running_since = w->now;
     if (!t->is_cancelled && mp_world_chance(w, w->cfg.chances.spins))
         return; /* until it is killed */
-    plan(w, k, mp_world_latency(w, TURN_LONGEST), MP_WORLD_TURN_ENDS, t->call);
+    plan(w, n, k, mp_world_latency(w, w->is_healed ? TURN_HEALED : TURN_LONGEST),
+         MP_WORLD_TURN_ENDS, t->call);
+}
+
+/* Its caller cancelled it long enough ago for that to have come here. */
+static void check_cancelled(struct mp_world *w, const struct mp_world_task *t)
+{
+    mp_time cancelled_at = w->serials[t->serial].cancelled_at;
+    if (!t->is_cancelled && !w->has_network_faults && cancelled_at != 0 &&
+        w->now > cancelled_at + CANCEL_TRAVELS)
+        mp_world_violation(w, "cancel-travels", "a cancelled call goes on", t->serial);
 }
 
 static void mark_begun(struct mp_world *w, struct mp_world_task *t)
 {
     struct mp_world_serial *s = &w->serials[t->serial];
     t->begun_at = w->now;
-    t->actions_left = (uint32_t)mp_rng_below(&w->rng, 4);
+    check_cancelled(w, t);
+    t->actions_left = w->is_healed ? 0 : (uint32_t)mp_rng_below(&w->rng, 4);
     w->report->calls_begun++;
     if (++s->begins > s->begins_max)
-        mp_world_violation(w, "a call began more often than it may", t->serial);
+        mp_world_violation(w, "begins", "a call began more often than it may", t->serial);
 }
 
 /* Gives the processor to whoever is next. */
-static void go_on(struct mp_world *w, struct mp_world_worker *k)
+static void go_on(struct mp_world *w, struct mp_world_node *n, struct mp_world_worker *k)
 {
     if (k->state != MP_WORLD_WORKER_READY || k->running != 0)
         return;
     for (uint32_t i = 0; i < k->task_count; i++)
         if (k->tasks[i].state == MP_WORLD_READY) {
-            begin_turn(w, k, &k->tasks[i]);
+            begin_turn(w, n, k, &k->tasks[i]);
             return;
         }
     for (uint32_t i = 0; i < k->task_count; i++)
         if (k->tasks[i].state == MP_WORLD_UNBEGUN) {
             mark_begun(w, &k->tasks[i]);
-            begin_turn(w, k, &k->tasks[i]);
+            begin_turn(w, n, k, &k->tasks[i]);
             return;
         }
 }
 
-static void die(struct mp_world *w, struct mp_world_worker *k, mp_duration after)
+static void die(struct mp_world *w, struct mp_world_node *n, struct mp_world_worker *k,
+                mp_duration after)
 {
     if (k->state == MP_WORLD_WORKER_ENDING)
         return;
     k->state = MP_WORLD_WORKER_ENDING;
-    plan(w, k, after, MP_WORLD_WORKER_DIES, 0);
+    plan(w, n, k, after, MP_WORLD_WORKER_DIES, 0);
 }
 
-static void finish(struct mp_world *w, struct mp_world_worker *k, struct mp_world_task *t)
+static void finish(struct mp_world *w, struct mp_world_node *n, struct mp_world_worker *k,
+                   struct mp_world_task *t)
 {
     bool is_error = t->is_cancelled || mp_world_chance(w, w->cfg.chances.fails);
-    say(w, k,
+    check_cancelled(w, t);
+    say(w, n, k,
         (struct mp_world_message){.kind = MP_NODE_COMPLETED,
                                   .call = t->call,
                                   .serial = t->serial,
@@ -125,7 +152,8 @@ static void finish(struct mp_world *w, struct mp_world_worker *k, struct mp_worl
     remove_task(k, t);
 }
 
-static void call_on(struct mp_world *w, struct mp_world_worker *k, struct mp_world_task *t)
+static void call_on(struct mp_world *w, struct mp_world_node *n, struct mp_world_worker *k,
+                    struct mp_world_task *t)
 {
     t->calling = 1 + (uint32_t)mp_rng_below(&w->rng, 3);
     t->state = MP_WORLD_CALLING;
@@ -133,20 +161,21 @@ static void call_on(struct mp_world *w, struct mp_world_worker *k, struct mp_wor
         k->nested = (struct mp_world_nested *)mp_world_grow(
             w, k->nested, &k->nested_capacity, k->nested_count + 1, sizeof(*k->nested));
         k->nested[k->nested_count++] = (struct mp_world_nested){.parent = t->call};
-        say(w, k,
+        say(w, n, k,
             (struct mp_world_message){
                 .kind = MP_NODE_NESTED, .call = t->call, .nested = k->nested_count});
     }
 }
 
-static void end_turn(struct mp_world *w, struct mp_world_worker *k, uint64_t call)
+static void end_turn(struct mp_world *w, struct mp_world_node *n, struct mp_world_worker *k,
+                     uint64_t call)
 {
     struct mp_world_task *t = find_task(k, call);
     mp_assert(t && k->running == call);
     k->running = 0;
     t->run += w->now - k->running_since;
     if (t->is_cancelled || t->actions_left == 0) {
-        finish(w, k, t);
+        finish(w, n, k, t);
         return;
     }
     t->actions_left--;
@@ -154,12 +183,12 @@ static void end_turn(struct mp_world *w, struct mp_world_worker *k, uint64_t cal
     if (mp_world_chance(w, w->cfg.chances.dies)) {
         k->running = call;
         t->state = MP_WORLD_RUNNING;
-        die(w, k, 0);
+        die(w, n, k, 0);
     } else if (mp_world_chance(w, w->cfg.chances.calls_on)) {
-        call_on(w, k, t);
+        call_on(w, n, k, t);
     } else if (mp_world_chance(w, w->cfg.chances.sleeps)) {
         t->state = MP_WORLD_ASLEEP;
-        plan(w, k, mp_world_latency(w, SLEEP_LONGEST), MP_WORLD_WAKES, call);
+        plan(w, n, k, mp_world_latency(w, SLEEP_LONGEST), MP_WORLD_WAKES, call);
     }
 }
 
@@ -179,37 +208,41 @@ static struct mp_slice put_answer(struct mp_world *w, const struct mp_world_mess
                                        .is_final = mp_world_chance(w, 100)};
         err = mp_fault_put(b, &fault);
     } else {
+        static const uint8_t zeros[HUGE_BYTES];
+        bool is_huge = mp_world_chance(w, w->cfg.chances.is_huge);
         err = mp_mp_put_array(b, 2);
         if (err == MP_OK)
             err = mp_mp_put_uint(b, m->serial);
         if (err == MP_OK)
-            err = mp_mp_put_text(b, "result");
+            err = mp_mp_put_bin(b, mp_slice_of(zeros, is_huge ? sizeof(zeros) : 6));
     }
     mp_assert(err == MP_OK);
     return mp_buf_slice(b);
 }
 
-static void say_completed(struct mp_world *w, struct mp_world_worker *k,
+static void say_completed(struct mp_world *w, struct mp_world_node *n, struct mp_world_worker *k,
                           const struct mp_world_message *m)
 {
     struct mp_buf b;
-    uint32_t place = (uint32_t)place_of(w, k);
-    if (!mp_node_worker_has(w->node, place, m->call)) {
-        mp_world_violation(w, "the node does not know what its worker has", m->call);
+    uint32_t place = k->place;
+    if (!mp_node_worker_has(n->node, place, m->call)) {
+        mp_world_violation(w, "workers", "the node does not know what its worker has", m->call);
         return;
     }
     mp_buf_init(&b, w->alloc, 0);
+    struct mp_slice answer = put_answer(w, m, &b);
     const struct mp_node_event ev = {
         .kind = MP_NODE_COMPLETED,
         .completed = {.worker = place,
                       .call = m->call,
                       .is_error = m->is_error,
                       .is_retiring = mp_world_chance(w, w->cfg.chances.retires),
-                      .begun_at = m->begun_at,
-                      .ended_at = m->ended_at,
+                      .begun_at = m->begun_at + n->clock,
+                      .ended_at = m->ended_at + n->clock,
                       .run = m->run,
-                      .payload = mp_world_payload(w, put_answer(w, m, &b))}};
-    mp_world_step(w, &ev);
+                      .payload = answer.size >= HUGE_BYTES ? mp_world_shared(w, n, answer)
+                                                           : mp_world_payload(w, n, answer)}};
+    mp_world_step(w, n, &ev);
     mp_buf_fini(&b);
 }
 
@@ -232,7 +265,7 @@ static enum mp_err put_nested_options(struct mp_world *w, struct mp_buf *b, uint
     return err == MP_OK && is_bad ? mp_mp_put_nil(b) : err;
 }
 
-static void say_nested(struct mp_world *w, struct mp_world_worker *k,
+static void say_nested(struct mp_world *w, struct mp_world_node *n, struct mp_world_worker *k,
                        const struct mp_world_message *m)
 {
     const struct mp_world_function *f = &mp_world_functions[mp_rng_below(&w->rng, 10)];
@@ -244,47 +277,47 @@ static void say_nested(struct mp_world *w, struct mp_world_worker *k,
     mp_buf_init(&options, w->alloc, 0);
     mp_buf_init(&args, w->alloc, 0);
     mp_text_init(&text, name, sizeof(name));
-    mp_text_put(&text, f->module);
-    mp_text_put(&text, mp_world_chance(w, w->cfg.chances.malformed) ? "!" : ".");
-    mp_text_put(&text, f->name);
+    mp_world_put_function_name(f, &text);
+    if (mp_world_chance(w, w->cfg.chances.malformed))
+        mp_text_put(&text, "!");
     enum mp_err err = put_nested_options(w, &options, &retries);
-    uint32_t serial = mp_world_new_serial(w, mp_world_begins_max(f, retries));
+    uint32_t serial = mp_world_new_serial(w, n->number, mp_world_begins_max(w, f, retries));
     k->nested[m->nested - 1].serial = serial;
     if (err == MP_OK)
         err = mp_mp_put_array(&args, 1);
     if (err == MP_OK)
         err = mp_mp_put_uint(&args, serial);
     mp_assert(err == MP_OK);
-    const struct mp_node_event ev = {.kind = MP_NODE_NESTED,
-                                     .nested = {.worker = (uint32_t)place_of(w, k),
-                                                .incarnation = k->incarnation,
-                                                .parent = m->call,
-                                                .nested = m->nested,
-                                                .options = mp_buf_slice(&options),
-                                                .fun = mp_text_slice(&text),
-                                                .args = mp_world_payload(w, mp_buf_slice(&args))}};
+    const struct mp_node_event ev = {
+        .kind = MP_NODE_NESTED,
+        .nested = {.worker = k->place,
+                   .incarnation = k->incarnation,
+                   .parent = m->call,
+                   .nested = m->nested,
+                   .options = mp_buf_slice(&options),
+                   .fun = mp_text_slice(&text),
+                   .args = mp_world_payload(w, n, mp_buf_slice(&args))}};
     w->report->nested++;
-    mp_world_step(w, &ev);
+    mp_world_step(w, n, &ev);
     mp_buf_fini(&options);
     mp_buf_fini(&args);
 }
 
-static void say_all(struct mp_world *w, struct mp_world_worker *k)
+static void say_all(struct mp_world *w, struct mp_world_node *n, struct mp_world_worker *k)
 {
     uint64_t incarnation = k->incarnation;
     /* An effect may make it say more meanwhile. */
     for (uint32_t i = 0; i < k->message_count && k->incarnation == incarnation; i++) {
         const struct mp_world_message m = k->messages[i];
-        const struct mp_node_event cancel = {.kind = MP_NODE_NESTED_CANCEL,
-                                             .nested = {.worker = (uint32_t)place_of(w, k),
-                                                        .incarnation = incarnation,
-                                                        .nested = m.nested}};
+        const struct mp_node_event cancel = {
+            .kind = MP_NODE_NESTED_CANCEL,
+            .nested = {.worker = k->place, .incarnation = incarnation, .nested = m.nested}};
         if (m.kind == MP_NODE_COMPLETED)
-            say_completed(w, k, &m);
+            say_completed(w, n, k, &m);
         else if (m.kind == MP_NODE_NESTED)
-            say_nested(w, k, &m);
+            say_nested(w, n, k, &m);
         else
-            mp_world_step(w, &cancel);
+            mp_world_step(w, n, &cancel);
     }
     k->message_count = 0;
     k->is_outbox_due = false;
@@ -292,21 +325,21 @@ static void say_all(struct mp_world *w, struct mp_world_worker *k)
 
 /* --- life and death --- */
 
-static void started(struct mp_world *w, struct mp_world_worker *k)
+static void started(struct mp_world *w, struct mp_world_node *n, struct mp_world_worker *k)
 {
     if (mp_world_chance(w, w->cfg.chances.start_fails)) {
-        die(w, k, 0);
+        die(w, n, k, 0);
         return;
     }
     const struct mp_node_event ready = {.kind = MP_NODE_WORKER_READY,
-                                        .worker = {.worker = (uint32_t)place_of(w, k)}};
+                                        .worker = {.worker = k->place}};
     k->state = MP_WORLD_WORKER_READY;
-    mp_world_step(w, &ready);
+    mp_world_step(w, n, &ready);
 }
 
-static void died(struct mp_world *w, struct mp_world_worker *k)
+static void died(struct mp_world *w, struct mp_world_node *n, struct mp_world_worker *k)
 {
-    say_all(w, k);
+    say_all(w, n, k);
     uint32_t unbegun_count = 0;
     uint32_t task_count = k->task_count;
     uint64_t *unbegun = mp_alloc_take(w->alloc, (task_count + 1) * sizeof(*unbegun));
@@ -315,7 +348,7 @@ static void died(struct mp_world *w, struct mp_world_worker *k)
         if (k->tasks[i].state == MP_WORLD_UNBEGUN)
             unbegun[unbegun_count++] = k->tasks[i].call;
     const struct mp_node_event ev = {.kind = MP_NODE_WORKER_DIED,
-                                     .worker = {.worker = (uint32_t)place_of(w, k),
+                                     .worker = {.worker = k->place,
                                                 .incarnation = k->incarnation,
                                                 .running = k->running,
                                                 .unbegun = unbegun,
@@ -328,31 +361,36 @@ static void died(struct mp_world *w, struct mp_world_worker *k)
     k->nested_count = 0;
     k->is_outbox_due = false;
     w->report->worker_deaths++;
-    mp_world_step(w, &ev);
+    mp_world_step(w, n, &ev);
     mp_alloc_free(w->alloc, unbegun, (task_count + 1) * sizeof(*unbegun));
 }
 
 void mp_world_worker_happening(struct mp_world *w, const struct mp_world_happening *h)
 {
-    struct mp_world_worker *k = &w->workers[h->place];
+    struct mp_world_node *n = &w->nodes[h->node];
+    struct mp_world_worker *k = n->workers[h->place];
     struct mp_world_task *t;
     if (k->incarnation != h->number)
         return;
+    if (mp_world_is_paused(w, n) && h->kind != MP_WORLD_TURN_ENDS && h->kind != MP_WORLD_WAKES) {
+        mp_world_plan(w, n->paused_until - w->now, *h);
+        return;
+    }
     if (h->kind == MP_WORLD_WORKER_DIES) {
-        died(w, k);
+        died(w, n, k);
         return;
     }
     if (k->state == MP_WORLD_WORKER_ENDING)
         return;
     switch (h->kind) {
     case MP_WORLD_WORKER_STARTED:
-        started(w, k);
+        started(w, n, k);
         break;
     case MP_WORLD_TURN_ENDS:
-        end_turn(w, k, h->extra);
+        end_turn(w, n, k, h->extra);
         break;
     case MP_WORLD_MESSAGES:
-        say_all(w, k);
+        say_all(w, n, k);
         break;
     default:
         t = find_task(k, h->extra);
@@ -360,7 +398,7 @@ void mp_world_worker_happening(struct mp_world *w, const struct mp_world_happeni
             t->state = MP_WORLD_READY;
         break;
     }
-    go_on(w, k);
+    go_on(w, n, k);
 }
 
 /* --- what the node asks of them --- */
@@ -374,18 +412,19 @@ static void tell_returned(struct mp_world *w, const struct mp_node_effect *e, bo
     mp_world_answer(w, &ev);
 }
 
-static void on_send(struct mp_world *w, struct mp_world_worker *k, const struct mp_node_effect *e)
+static void on_send(struct mp_world *w, struct mp_world_node *n, struct mp_world_worker *k,
+                    const struct mp_node_effect *e)
 {
     uint32_t serial = mp_world_serial_in(e->payload.bytes);
     if (k->state == MP_WORLD_WORKER_NONE || k->state == MP_WORLD_WORKER_STARTING)
-        mp_world_violation(w, "SEND to a worker that is not ready", e->worker);
+        mp_world_violation(w, "workers", "SEND to a worker that is not ready", e->worker);
     if (serial == 0 || serial >= w->serial_count) {
-        mp_world_violation(w, "SEND with arguments that nobody gave", e->id);
+        mp_world_violation(w, "right-result", "SEND with arguments that nobody gave", e->id);
         return;
     }
-    for (uint32_t i = 0; i < mp_node_pool(w->node)->worker_count; i++)
-        if (w->workers[i].task_count != 0 && find_task(&w->workers[i], e->id))
-            mp_world_violation(w, "SEND of a call that a worker has", e->id);
+    for (uint32_t i = 0; i < n->worker_capacity; i++)
+        if (n->workers[i] && n->workers[i]->task_count != 0 && find_task(n->workers[i], e->id))
+            mp_world_violation(w, "workers", "SEND of a call that a worker has", e->id);
     if (w->now >= k->full_until && mp_world_chance(w, w->cfg.chances.is_full))
         k->full_until = w->now + mp_world_latency(w, FULL_LONGEST);
     if (w->now < k->full_until) {
@@ -395,17 +434,18 @@ static void on_send(struct mp_world *w, struct mp_world_worker *k, const struct 
     k->tasks = (struct mp_world_task *)mp_world_grow(w, k->tasks, &k->task_capacity,
                                                      k->task_count + 1, sizeof(*k->tasks));
     k->tasks[k->task_count++] = (struct mp_world_task){.call = e->id, .serial = serial};
-    go_on(w, k);
+    go_on(w, n, k);
 }
 
-static void on_revoke(struct mp_world *w, struct mp_world_worker *k, const struct mp_node_effect *e)
+static void on_revoke(struct mp_world *w, struct mp_world_node *n, struct mp_world_worker *k,
+                      const struct mp_node_effect *e)
 {
     struct mp_world_task *t = find_task(k, e->id);
     if (t && t->state == MP_WORLD_UNBEGUN && k->state == MP_WORLD_WORKER_READY &&
         mp_world_chance(w, w->cfg.chances.begins_meanwhile)) {
         mark_begun(w, t);
         t->state = MP_WORLD_READY;
-        go_on(w, k);
+        go_on(w, n, k);
     }
     bool is_back = t && t->state == MP_WORLD_UNBEGUN;
     if (is_back)
@@ -414,11 +454,11 @@ static void on_revoke(struct mp_world *w, struct mp_world_worker *k, const struc
     for (uint32_t i = w->event_first; i < w->event_count; i++)
         if (w->events[i].kind == MP_NODE_RETURNED && w->events[i].returned.call == e->id)
             return;
-    if (is_back || mp_node_worker_has(w->node, e->worker, e->id))
+    if (is_back || mp_node_worker_has(n->node, e->worker, e->id))
         tell_returned(w, e, is_back, false);
 }
 
-static void on_cancel_call(struct mp_world *w, struct mp_world_worker *k,
+static void on_cancel_call(struct mp_world *w, struct mp_world_node *n, struct mp_world_worker *k,
                            const struct mp_node_effect *e)
 {
     struct mp_world_task *t = find_task(k, e->id);
@@ -429,57 +469,59 @@ static void on_cancel_call(struct mp_world *w, struct mp_world_worker *k,
         return;
     t->state = MP_WORLD_READY;
     forget_nested(k, t->call);
-    go_on(w, k);
+    go_on(w, n, k);
 }
 
 /* The first failure of several sometimes ends the wait for the others. */
-static void give_up_waiting(struct mp_world *w, struct mp_world_worker *k, uint64_t call)
+static void give_up_waiting(struct mp_world *w, struct mp_world_node *n, struct mp_world_worker *k,
+                            uint64_t call)
 {
     for (uint32_t i = 0; i < k->nested_count; i++)
         if (k->nested[i].parent == call && !k->nested[i].is_answered)
-            say(w, k,
+            say(w, n, k,
                 (struct mp_world_message){
                     .kind = MP_NODE_NESTED_CANCEL, .call = call, .nested = i + 1});
     forget_nested(k, call);
 }
 
-static void take_result(struct mp_world *w, const struct mp_node_effect *e)
+static void take_result(struct mp_world *w, struct mp_world_node *n, const struct mp_node_effect *e)
 {
-    struct mp_world_worker *k = &w->workers[(uint32_t)e->client];
+    struct mp_world_worker *k = worker_at(w, n, (uint32_t)e->client);
     if (k->incarnation != e->client)
         return; /* a moment too late */
     if (e->id == 0 || e->id > k->nested_count || k->nested[e->id - 1].is_answered) {
-        mp_world_violation(w, "RESULT twice, or of no call", e->id);
+        mp_world_violation(w, "one-answer", "RESULT twice, or of no call", e->id);
         return;
     }
-    struct mp_world_nested *n = &k->nested[e->id - 1];
-    n->is_answered = true;
-    if (!e->is_error && mp_world_serial_in(e->payload.bytes) != n->serial)
-        mp_world_violation(w, "RESULT of another call", n->serial);
-    struct mp_world_task *t = n->parent != 0 ? find_task(k, n->parent) : NULL;
+    struct mp_world_nested *nested = &k->nested[e->id - 1];
+    nested->is_answered = true;
+    if (!e->is_error && mp_world_serial_in(e->payload.bytes) != nested->serial)
+        mp_world_violation(w, "right-result", "RESULT of another call", nested->serial);
+    struct mp_world_task *t = nested->parent != 0 ? find_task(k, nested->parent) : NULL;
     if (!t || t->state != MP_WORLD_CALLING)
         return;
     t->calling--;
     bool is_given_up = e->is_error && t->calling != 0 && mp_world_chance(w, 500);
     if (is_given_up)
-        give_up_waiting(w, k, t->call);
+        give_up_waiting(w, n, k, t->call);
     if (is_given_up || t->calling == 0)
         t->state = MP_WORLD_READY;
-    go_on(w, k);
+    go_on(w, n, k);
 }
 
-static void on_result(struct mp_world *w, const struct mp_node_effect *e)
+static void on_result(struct mp_world *w, struct mp_world_node *n, const struct mp_node_effect *e)
 {
-    take_result(w, e);
-    mp_world_give_block(w, e->payload.handle);
+    take_result(w, n, e);
+    mp_world_give_block(w, n, e->payload.handle);
 }
 
-static void on_probe(struct mp_world *w, const struct mp_world_worker *k, uint32_t place)
+static void on_probe(struct mp_world *w, const struct mp_world_node *n,
+                     const struct mp_world_worker *k, uint32_t place)
 {
     struct mp_node_event ev = {.kind = MP_NODE_PROBED,
                                .probed = {.worker = place,
                                           .running = k->running,
-                                          .since = k->running_since,
+                                          .since = k->running_since + n->clock,
                                           .progress = w->now, /* it is never stopped */
                                           .has_room = w->now >= k->full_until}};
     for (uint32_t i = 0; i < k->task_count; i++)
@@ -487,77 +529,118 @@ static void on_probe(struct mp_world *w, const struct mp_world_worker *k, uint32
     mp_world_answer(w, &ev);
 }
 
-static void on_start(struct mp_world *w, struct mp_world_worker *k, uint32_t place)
+static void on_start(struct mp_world *w, struct mp_world_node *n, struct mp_world_worker *k,
+                     uint32_t place)
 {
     if (k->state != MP_WORLD_WORKER_NONE)
-        mp_world_violation(w, "a worker is started where one is", place);
+        mp_world_violation(w, "workers", "a worker is started where one is", place);
     k->state = MP_WORLD_WORKER_STARTING;
     k->incarnation = ++w->incarnations << 32 | place;
-    plan(w, k, mp_world_latency(w, START_LONGEST), MP_WORLD_WORKER_STARTED, 0);
+    plan(w, n, k, mp_world_latency(w, START_LONGEST), MP_WORLD_WORKER_STARTED, 0);
 }
 
-void mp_world_worker_effect(struct mp_world *w, const struct mp_node_effect *e)
+void mp_world_worker_effect(struct mp_world *w, struct mp_world_node *n,
+                            const struct mp_node_effect *e)
 {
     if (e->kind == MP_NODE_RESULT) {
-        on_result(w, e);
+        on_result(w, n, e);
         return;
     }
     if (e->worker >= MP_POOL_WORKERS_MAX) {
-        mp_world_violation(w, "there is no such worker", e->worker);
+        mp_world_violation(w, "workers", "there is no such worker", e->worker);
         return;
     }
-    struct mp_world_worker *k = &w->workers[e->worker];
+    struct mp_world_worker *k = worker_at(w, n, e->worker);
     switch (e->kind) {
     case MP_NODE_SEND:
-        on_send(w, k, e);
+        on_send(w, n, k, e);
         break;
     case MP_NODE_REVOKE:
-        on_revoke(w, k, e);
+        on_revoke(w, n, k, e);
         break;
     case MP_NODE_CANCEL_CALL:
-        on_cancel_call(w, k, e);
+        on_cancel_call(w, n, k, e);
         break;
     case MP_NODE_PROBE:
-        on_probe(w, k, e->worker);
+        on_probe(w, n, k, e->worker);
         break;
     case MP_NODE_WORKER_START:
-        on_start(w, k, e->worker);
+        on_start(w, n, k, e->worker);
         break;
     case MP_NODE_WORKER_STOP:
         if (k->task_count != 0)
-            mp_world_violation(w, "STOP of a worker that has calls", e->worker);
-        die(w, k, mp_world_latency(w, DEATH_LONGEST));
+            mp_world_violation(w, "workers", "STOP of a worker that has calls", e->worker);
+        die(w, n, k, mp_world_latency(w, DEATH_LONGEST));
         break;
     case MP_NODE_WORKER_KILL:
-        die(w, k, mp_world_latency(w, DEATH_LONGEST));
+        die(w, n, k, mp_world_latency(w, DEATH_LONGEST));
         break;
     default:
-        mp_world_violation(w, "an effect that no worker knows", e->kind);
+        mp_world_violation(w, "workers", "an effect that no worker knows", e->kind);
         break;
     }
 }
 
-void mp_world_workers_check_idle(struct mp_world *w)
+bool mp_world_workers_are_idle(const struct mp_world *w, const struct mp_world_node *n)
 {
     uint32_t ready = 0;
-    for (uint32_t i = 0; i < MP_POOL_WORKERS_MAX; i++) {
-        const struct mp_world_worker *k = &w->workers[i];
+    for (uint32_t i = 0; i < n->worker_capacity; i++) {
+        const struct mp_world_worker *k = n->workers[i];
+        if (!k)
+            continue;
         ready += k->state == MP_WORLD_WORKER_READY;
-        if (k->task_count != 0)
-            mp_world_violation(w, "calls left with a worker", i);
-        if (mp_node_pool(w->node)->workers[i].sent != 0)
-            mp_world_violation(w, "the pool thinks that a worker has calls", i);
+        if (k->task_count != 0 || mp_node_pool(n->node)->workers[i].sent != 0)
+            return false;
     }
-    if (ready != w->cfg.workers)
-        mp_world_violation(w, "workers that serve, in the end", ready);
+    return ready == w->cfg.workers;
 }
 
-void mp_world_workers_fini(struct mp_world *w)
+void mp_world_workers_check_idle(struct mp_world *w, struct mp_world_node *n)
 {
-    for (uint32_t i = 0; i < MP_POOL_WORKERS_MAX; i++) {
-        struct mp_world_worker *k = &w->workers[i];
+    uint32_t ready = 0;
+    for (uint32_t i = 0; i < n->worker_capacity; i++) {
+        const struct mp_world_worker *k = n->workers[i];
+        if (!k)
+            continue;
+        ready += k->state == MP_WORLD_WORKER_READY;
+        if (k->task_count != 0)
+            mp_world_violation(w, "quiet", "calls left with a worker", i);
+        if (mp_node_pool(n->node)->workers[i].sent != 0)
+            mp_world_violation(w, "quiet", "the pool thinks that a worker has calls", i);
+    }
+    if (ready != w->cfg.workers)
+        mp_world_violation(w, "quiet", "workers that serve, in the end", ready);
+}
+
+static void reset(struct mp_world_worker *k)
+{
+    k->state = MP_WORLD_WORKER_NONE;
+    k->incarnation = 0;
+    k->running = 0;
+    k->task_count = 0;
+    k->nested_count = 0;
+    k->message_count = 0;
+    k->full_until = 0;
+    k->is_outbox_due = false;
+}
+
+void mp_world_workers_lost(struct mp_world_node *n)
+{
+    for (uint32_t i = 0; i < n->worker_capacity; i++)
+        if (n->workers[i])
+            reset(n->workers[i]);
+}
+
+void mp_world_workers_fini(struct mp_world *w, struct mp_world_node *n)
+{
+    for (uint32_t i = 0; i < n->worker_capacity; i++) {
+        struct mp_world_worker *k = n->workers[i];
+        if (!k)
+            continue;
         mp_alloc_free(w->alloc, k->tasks, k->task_capacity * sizeof(*k->tasks));
         mp_alloc_free(w->alloc, k->nested, k->nested_capacity * sizeof(*k->nested));
         mp_alloc_free(w->alloc, k->messages, k->message_capacity * sizeof(*k->messages));
+        mp_alloc_free(w->alloc, k, sizeof(*k));
     }
+    mp_alloc_free(w->alloc, n->workers, n->worker_capacity * sizeof(*n->workers));
 }

@@ -32,7 +32,19 @@ enum mp_frame_type {
     MP_FRAME_RESULT = 16, /* the end of a request: its value */
     MP_FRAME_ERROR = 17,  /* the end of a request: an ERROR map; id 0: of the connection */
     MP_FRAME_EVENT = 18,  /* an event map; more frames with this id follow */
-    MP_FRAME_GOAWAY = 19  /* id 0: the node is about to stop; requests in flight still end */
+    MP_FRAME_GOAWAY = 19, /* id 0: the node is about to stop; requests in flight still end */
+    /* node -> node (src/wire/peer.h has their meta parts) */
+    MP_FRAME_HELLO = 32,   /* who one is: the first frame of each side of a link */
+    MP_FRAME_REFUSED = 33, /* instead of HELLO; payload: an ERROR map. Then the link is closed */
+    MP_FRAME_PING = 34,    /* are you there? */
+    MP_FRAME_PONG = 35,
+    MP_FRAME_SYNC = 36,    /* id: the stage, 1 to 4; payload: digests, or what differs */
+    MP_FRAME_WANT = 37,    /* payload: a request for catalog entries and modules */
+    MP_FRAME_HAVE = 38,    /* payload: what was wanted */
+    MP_FRAME_FETCH = 39,   /* a part of a held result; RESULT or ERROR with the same id follows */
+    MP_FRAME_RELEASE = 40, /* what was held for a run; RESULT follows */
+    MP_FRAME_FORWARD = 41, /* a request for another node; its answer comes back the same way */
+    MP_FRAME_RUNS = 42     /* payload: the sender's runs that go on; for others nothing is kept */
 };
 
 struct mp_frame_header {

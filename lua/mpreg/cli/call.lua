@@ -9,11 +9,14 @@ M.command = {
   name = "call",
   usage = "FUN [ARG…] [flags]",
   summary = "Call a function and print its result.",
-  description = "Calls a function and prints its result.\n\nAn ARG that is valid JSON is that "
+  description = "Calls a function and prints its result. It runs where the function and all the "
+    .. "resources that it needs are.\n\nAn ARG that is valid JSON is that "
     .. "value, @FILE is the file's JSON, - is the JSON on stdin; anything else is a string. What "
     .. "begins with {, [ or \" must be valid JSON.",
   examples = "  mpreg call mpreg.echo '{\"x\": 1}'\n"
-    .. "  mpreg call quakes.load week.json --need catalogue -t 5s -o json",
+    .. "  mpreg call quakes.load week.json --need catalogue -t 5s -o json\n"
+    .. "  mpreg call mpreg.node --on n2\n"
+    .. "  mpreg call train.fit @set.json --need gpu --need ds2 --version ^1.2 --wait --retries 2",
   arguments = {
     { "FUN", "The function: module.function.", type = args.function_name },
     { "ARG", "Its arguments.", count = "*" },
@@ -28,7 +31,6 @@ M.command = {
     args.TIMEOUT, args.NODE, args.OUTPUT, args.HELP,
   },
 }
-
 
 --- MessagePack of the list of arguments.
 local function encode_args(words)

@@ -35,12 +35,15 @@ end
 ---@param options table
 ---@param what string
 ---@param payload? string  MessagePack
+---@param query? { on?: string, name?: string }  the node that shall answer; whom it is about
 ---@return string? answer  MessagePack
 ---@return table? ERROR
-function M.ask(options, what, payload)
+function M.ask(options, what, payload, query)
   local c, left = M.open(options)
   if not c then return nil, left end
-  local answer, err = c:query_bytes(what, payload, { timeout_ms = left() })
+  local answer, err = c:query_bytes(what, payload, {
+    timeout_ms = left(), on = query and query.on, name = query and query.name,
+  })
   c:close()
   return answer, err
 end

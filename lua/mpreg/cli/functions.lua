@@ -7,6 +7,8 @@ local text = require "mpreg.render.text"
 
 local M = {}
 
+local NODES_MAX = 3 -- named; of the others the number
+
 M.command = {
   name = "functions",
   usage = "[PATTERN] [flags]",
@@ -59,7 +61,7 @@ function M.run(options, output)
   if output.json then return output:document(codec.encode { functions = found }) end
   local rows = {}
   for i, fun in ipairs(found) do
-    rows[i] = { signature(fun), fun.version, text.names(fun.nodes or {}, 3),
+    rows[i] = { signature(fun), fun.version, text.few(fun.nodes or {}, NODES_MAX),
       table.concat(fun.needs or {}, ", "), first_sentence(fun.doc) }
   end
   if #rows == 0 then

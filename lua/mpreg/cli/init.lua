@@ -15,7 +15,10 @@ local COMMANDS = {
   { "plan", "Check a pipeline and show how it would run." },
   { "functions", "List the functions that can be called." },
   { "nodes", "List the nodes." },
+  { "status", "Show how a node is." },
+  { "topology", "Show which nodes are linked." },
   { "modules", "List the modules." },
+  { "forget", "Forget a node that died or left." },
   { "bench", "Measure calls or runs." },
 }
 
@@ -30,7 +33,8 @@ end
 function M.help()
   local out = {
     "Usage: mpreg COMMAND [ARGUMENTS] [FLAGS]", "",
-    "Runs Lua functions and pipelines of them on nodes.", "", "Commands:",
+    "Runs Lua functions and pipelines of them on a cluster of nodes; any node answers for all.", "",
+    "Commands:",
   }
   for _, command in ipairs(COMMANDS) do
     out[#out + 1] = ("  %-12s%s"):format(command[1], command[2])

@@ -8,12 +8,15 @@ local text = require "mpreg.render.text"
 local M = {}
 
 local HASH_DIGITS = 12
+local NODES_MAX = 3 -- named; of the others the number
 
 M.command = {
   name = "modules",
   usage = "[flags]",
   summary = "List the modules and pipelines.",
-  description = "Lists modules with their versions, and pipelines, and where they came from.",
+  description = "Lists modules with their versions, and pipelines, and where they came from. NOTE: "
+    .. "live, what calls are served with; shadowed, loaded by a node but hidden by a deployed one; "
+    .. "differs, nodes have other bytes under the same name and version.",
   examples = "  mpreg modules\n  mpreg modules -o json",
   flags = { args.TIMEOUT, args.NODE, args.OUTPUT, args.HELP },
 }
@@ -38,7 +41,7 @@ function M.run(options, output)
   local listed = codec.decode(answer)
   for i, module in ipairs(listed.modules) do
     rows[i] = { module.name, module.version, tostring(module.hash or ""):sub(1, HASH_DIGITS),
-      module.origin, text.names(module.nodes or {}, 3), notes(module) }
+      module.origin, text.few(module.nodes or {}, NODES_MAX), notes(module) }
   end
   output:write(require "mpreg.render.table".render({
     { title = "MODULE" }, { title = "VERSION" }, { title = "HASH" }, { title = "ORIGIN" },
@@ -48,7 +51,7 @@ function M.run(options, output)
   rows = {}
   for i, pipeline in ipairs(listed.pipelines) do
     rows[i] = { pipeline.name, tostring(pipeline.hash or ""):sub(1, HASH_DIGITS), pipeline.origin,
-      text.names(pipeline.nodes or {}, 3) }
+      text.few(pipeline.nodes or {}, NODES_MAX) }
   end
   output:write("\n")
   output:write(require "mpreg.render.table".render({

@@ -1,8 +1,9 @@
 --- What a node can be told: the same keys as flags and in a config file.
 ---
 --- A config file is Lua that returns a table: `name = "n1"`, `listen = "0.0.0.0:7400"`,
---- `load = { "modules" }`, `resource = { catalogue = { path = "data" }, gpu = true }`,
---- `call_timeout = "30s"`, `worker_memory = "256M"`. A flag replaces the file's key.
+--- `join = { "10.0.0.1:7400" }`, `load = { "modules" }`,
+--- `resource = { catalogue = { path = "data" }, gpu = true }`, `call_timeout = "30s"`,
+--- `worker_memory = "256M"`. A flag replaces the file's key.
 
 local args = require "mpreg.cli.args"
 local codec = require "mpreg.codec"
@@ -15,6 +16,7 @@ local M = {}
 
 local YEAR_MS = 366 * 86400 * 1000
 local RESOURCES_BYTES_MAX = 256 * 1024
+local SEEDS_MAX = 64
 local HOST_NAME_FILE = "/proc/sys/kernel/hostname"
 
 -- ------------------------------------------------------------------------------------------------
@@ -39,10 +41,62 @@ local function boolean(value)
   return value
 end
 
+local function split_address(text)
+  local host, port = text:match("^%[?(.-)%]?:(%d+)$")
+  return host, tonumber(port)
+end
+
+--- Whether a node that listens there takes connections at any of the machine's addresses.
+local function is_wildcard(host)
+  return host:find("^0*[:.]0*[:.][0:.]*$") ~= nil or host == "0"
+end
+
 local function address(value)
   if type(value) ~= "string" then return wrong_type("a text \"HOST:PORT\"", value) end
   local ok, problem = args.address(value)
   if not ok then return nil, "OUT_OF_RANGE", problem end
+  return value
+end
+
+--- One that others are told, or that is dialled: not "here, whatever that is".
+local function reachable_address(value)
+  local ok, reason, problem = address(value)
+  if not ok then return nil, reason, problem end
+  if is_wildcard(split_address(value)) then
+    return nil, "OUT_OF_RANGE", ("%s is no address that anybody could reach"):format(value)
+  end
+  return value
+end
+
+local function seeds(value)
+  if type(value) == "string" then value = { value } end
+  if type(value) ~= "table" then
+    return wrong_type("a text \"HOST:PORT\" or a list of them", value)
+  end
+  local out = {}
+  for i, seed in ipairs(value) do
+    local ok, reason, problem = reachable_address(seed)
+    if not ok then return nil, reason, problem end
+    if select(2, split_address(seed)) == 0 then
+      return nil, "OUT_OF_RANGE", ("%s: port 0 is no port of a node"):format(seed)
+    end
+    out[i] = seed
+  end
+  if #out == 0 and next(value) ~= nil then return wrong_type("a list of HOST:PORT", value) end
+  if #out > SEEDS_MAX then
+    return nil, "OUT_OF_RANGE", ("%d of them, at most %d: one that is up suffices"):format(#out,
+      SEEDS_MAX)
+  end
+  return out
+end
+
+local function folder(value)
+  if type(value) ~= "string" then return wrong_type("a path", value) end
+  if value == "" or value:find("%z") then return nil, "OUT_OF_RANGE", "the path is empty" end
+  local there = native.stat(value)
+  if there and there.type ~= "folder" then
+    return nil, "OUT_OF_RANGE", ("%s is no folder"):format(value)
+  end
   return value
 end
 
@@ -202,10 +256,16 @@ local KEYS = {
   { "cluster", "ID", "The cluster that it belongs to (default).", name, "default" },
   { "listen", "HOST:PORT", "Where it listens (127.0.0.1:7400); port 0: any free one. Other than "
     .. "loopback needs --insecure.", address, "127.0.0.1:7400" },
+  { "advertise", "HOST:PORT", "Where others reach it (where it listens); port 0: the port that it "
+    .. "listens on.", reachable_address },
+  { "join", "HOST:PORT", "A node of the cluster to join; repeatable, one that is up suffices.",
+    seeds, {}, many = true },
   { "insecure", false, "Listen beyond this machine, for anyone who can connect.", boolean, false },
   { "resource", "NAME[=JSON]", "What this node has; repeatable. Functions read the JSON.",
     resources, {}, "resources", many = true },
   { "load", "PATH", "A module file, or a folder of them; repeatable.", paths, {}, many = true },
+  { "data", "DIR", "What must outlive the node, made if it is missing (a temporary folder). Only "
+    .. "one node at a time uses it.", folder },
   { "workers", "N", "Worker processes (the processors that there are).", whole(1, 256) },
   { "call_timeout", "30s", "Of calls that bring none.", duration(1), 30000, "call_timeout_ms" },
   { "run_timeout", "1h", "Of runs that bring none.", duration(1), 3600000, "run_timeout_ms" },
@@ -293,6 +353,11 @@ local function read_file(path, result, faults)
   check_file_table(path, t, result, faults)
 end
 
+local function address_table(text)
+  local host, port = split_address(text)
+  return { host = host, port = port }
+end
+
 local function is_loopback(host)
   return host == "localhost" or host == "::1" or host:find("^127%.%d+%.%d+%.%d+$") ~= nil
 end
@@ -338,15 +403,23 @@ function M.read(options)
     config[key[6] or key[1]] = value
   end
   config.name = config.name or M.default_name()
-  local host, port = config.listen:match("^%[?(.-)%]?:(%d+)$")
+  local host, port = split_address(config.listen)
   if not is_loopback(host) and not config.insecure then
     faults[#faults + 1] = fault("INSECURE",
       ("listen: %s is reachable from other machines, and this node has no keys to tell friend from "
         .. "foe"):format(config.listen),
       "listen on 127.0.0.1, or add --insecure if everyone who can connect may run code here")
   end
+  if is_wildcard(host) and not config.advertise then
+    faults[#faults + 1] = fault("OUT_OF_RANGE",
+      ("listen: other nodes cannot reach a node at %s, which stands for any address"):format(
+        config.listen),
+      ("name an address of this machine that they reach: --advertise 192.0.2.1:%d"):format(port))
+  end
   if #faults > 0 then return nil, join(faults) end
-  config.listen = { host = host, port = tonumber(port) }
+  config.listen = { host = host, port = port }
+  config.advertise = config.advertise and address_table(config.advertise)
+  for i, seed in ipairs(config.join) do config.join[i] = address_table(seed) end
   return config
 end
 

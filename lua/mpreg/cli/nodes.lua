@@ -1,8 +1,9 @@
---- `mpreg nodes`: who is there.
+--- `mpreg nodes`: who is there, and who was.
 
 local args = require "mpreg.cli.args"
 local codec = require "mpreg.codec"
 local exit = require "mpreg.cli.exit"
+local members = require "mpreg.render.members"
 
 local M = {}
 
@@ -10,14 +11,11 @@ M.command = {
   name = "nodes",
   usage = "[flags]",
   summary = "List the nodes.",
-  description = "Lists the nodes: their state, resources and load.",
+  description = "Lists the nodes of the cluster as the node that is asked sees them: their state, "
+    .. "address, resources and load. Those that died or left stand last.",
   examples = "  mpreg nodes\n  mpreg nodes -n 127.0.0.1:7400 -o json",
   flags = { args.TIMEOUT, args.NODE, args.OUTPUT, args.HELP },
 }
-
-local function number(value, format)
-  return type(value) == "number" and format:format(value) or ""
-end
 
 --- Runs the command.
 ---@param options table
@@ -27,18 +25,8 @@ function M.run(options, output)
   local answer, err = require "mpreg.cli.connection".ask(options, "nodes")
   if not answer then return output:fail(err) end
   if output.json then return output:document(answer) end
-  local rows = {}
-  for i, node in ipairs(codec.decode(answer).nodes) do
-    rows[i] = { node.name, node.cluster, node.addr, node.state, number(node.workers, "%d"),
-      number(node.load, "%.4g"), node.version, number(node.rtt_ms, "%.1f ms"),
-      table.concat(node.resources or {}, ", "), node.insecure == true and "insecure" or "" }
-  end
-  output:write(require "mpreg.render.table".render({
-    { title = "NODE" }, { title = "CLUSTER" }, { title = "ADDRESS" }, { title = "STATE" },
-    { title = "WORKERS", align = "right" }, { title = "LOAD", align = "right" },
-    { title = "VERSION" }, { title = "RTT", align = "right" }, { title = "RESOURCES" },
-    { title = "NOTE" },
-  }, rows, { width = output.width, color = output.color }))
+  output:write(members.table(codec.decode(answer).nodes,
+    { width = output.width, color = output.color }))
   return exit.OK
 end
 

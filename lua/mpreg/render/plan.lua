@@ -25,6 +25,13 @@ end
 function M.text(plan, opts)
   local by_name = {}
   for _, step in ipairs(plan.steps) do by_name[step.name] = step end
+  local nodes, count = {}, 0
+  for _, step in ipairs(plan.steps) do
+    if type(step.node) == "string" and not nodes[step.node] then
+      nodes[step.node] = true
+      count = count + 1
+    end
+  end
   local rows = {}
   for k, names in ipairs(plan.levels) do
     for i, name in ipairs(names) do
@@ -35,7 +42,8 @@ function M.text(plan, opts)
     end
   end
   return ("Plan %s · %s · %s\n"):format(text.clean(name_of(plan)),
-    text.count(#plan.levels, "level"), text.count(#plan.steps, "step"))
+    text.count(#plan.levels, "level"), text.count(#plan.steps, "step")
+    .. (count > 1 and " · " .. text.count(count, "node") or ""))
     .. table_render.render({
       { title = "LEVEL", align = "right" }, { title = "STEP" }, { title = "CALLS" },
       { title = "NODE" }, { title = "NEEDS" }, { title = "AFTER" },

@@ -6,9 +6,11 @@ local M = {}
 
 local GAP = "  "
 
---- Cells are cleaned. In a terminal (with `width`) the widest left-aligned column gives way until
---- the rows fit; in a pipe nothing is ever cut.
----@param columns { title: string, align?: "left"|"right" }[]
+--- Cells are cleaned. In a terminal (with `width`) the widest left-aligned column that is not
+--- `whole` gives way until the rows fit; in a pipe nothing is ever cut. `styles` of a column: the
+--- colour of a cell with that text.
+---@param columns { title: string, align?: "left"|"right", whole?: boolean,
+---  styles?: table<string, string> }[]
 ---@param rows string[][]
 ---@param opts? { width?: number, color?: boolean }
 ---@return string lines  each ends with a newline
@@ -30,7 +32,10 @@ function M.render(columns, rows, opts)
   while opts.width and total > opts.width do
     local widest
     for i, column in ipairs(columns) do
-      if column.align ~= "right" and (not widest or widths[i] > widths[widest]) then widest = i end
+      if column.align ~= "right" and not column.whole
+        and (not widest or widths[i] > widths[widest]) then
+        widest = i
+      end
     end
     local least = widest and text.width(columns[widest].title)
     if not widest or widths[widest] <= math.max(least, 8) then break end
@@ -42,7 +47,11 @@ function M.render(columns, rows, opts)
   local function add(get, style)
     local parts = {}
     for i, column in ipairs(columns) do
-      parts[i] = text.pad(text.cut(get(i), widths[i]), widths[i], column.align)
+      local cell = text.cut(get(i), widths[i])
+      local cell_style = not style and column.styles and column.styles[cell]
+      local space = (" "):rep(widths[i] - text.width(cell))
+      if cell_style then cell = paint(cell_style, cell) end
+      parts[i] = column.align == "right" and space .. cell or cell .. space
     end
     local line = table.concat(parts, GAP):gsub(" +$", "")
     out[#out + 1] = style and paint(style, line) or line

@@ -178,4 +178,13 @@ function M.names(names, max, separator)
   return table.concat(names, separator, 1, max) .. separator .. ("… (+%d)"):format(#names - max)
 end
 
+--- The same, shorter: `a, b, c, +5`.
+---@param names string[]
+---@param max number
+---@return string
+function M.few(names, max)
+  if #names <= max then return table.concat(names, ", ") end
+  return table.concat(names, ", ", 1, max) .. (", +%d"):format(#names - max)
+end
+
 return M

@@ -2,6 +2,9 @@
 ---
 ---     Run 01KB… quakes · succeeded · 4 levels · 4 steps · 2 nodes · 197.8 ms
 ---     Level 0   45.2 ms  ██████▉                         25.0%  new: events   available: events
+---             n1: events
+---
+--- What ran where follows each level if the run took more than one node.
 
 local text = require "mpreg.render.text"
 
@@ -14,6 +17,7 @@ local PATH_MAX = 12
 local LEVELS_MAX = 40
 local NEW_COLUMNS_MAX = 40
 local TAIL_COLUMNS_MIN = 12
+local NODES_MAX = 8
 local EIGHTHS = { "▏", "▎", "▍", "▌", "▋", "▊", "▉" }
 
 --- A bar of `columns` columns: it begins in the column of its start, and is as long as it lasted,
@@ -32,15 +36,25 @@ function M.bar(start, length, columns)
   return (" "):rep(first) .. bar, first + full + (rest > 0 and 1 or 0)
 end
 
---- Steps by level, each level: { start, names by status }.
+--- The nodes that a step ran on; an `each` may have run on many.
+local function nodes_of(step)
+  if type(step.nodes) == "table" and #step.nodes > 0 then return step.nodes end
+  return type(step.node) == "string" and { step.node } or {}
+end
+
+--- Steps by level, each level: { start, names by status, names by node }.
 local function gather(run)
   local levels = {}
   for _, step in ipairs(run.steps) do
     local k = (step.level or 0) + 1
     local level = levels[k]
     if not level then
-      level = { by_status = {} }
+      level = { by_status = {}, by_node = {} }
       levels[k] = level
+    end
+    for _, node in ipairs(nodes_of(step)) do
+      level.by_node[node] = level.by_node[node] or {}
+      table.insert(level.by_node[node], text.clean(step.name))
     end
     local list = level.by_status[step.status]
     if not list then
@@ -149,6 +163,33 @@ local function level_line(run, level, k, layout, available, opts)
     .. (" "):rep(BAR_COLUMNS - used + 1) .. progress .. (tail:gsub(" +$", ""))
 end
 
+--- What ran where: `n1: events, sorted · n2: sorted`; nil if nothing ran.
+local function node_line(level, layout, opts)
+  local nodes, parts = {}, {}
+  for node in pairs(level.by_node or {}) do nodes[#nodes + 1] = node end
+  if #nodes == 0 then return nil end
+  table.sort(nodes)
+  for i = 1, math.min(#nodes, NODES_MAX) do
+    parts[i] = ("%s: %s"):format(text.clean(nodes[i]),
+      text.names(level.by_node[nodes[i]], NAMES_MAX))
+  end
+  if #nodes > NODES_MAX then parts[#parts + 1] = ("… (+%d)"):format(#nodes - NODES_MAX) end
+  local indent = (" "):rep(#"Level " + layout.label_width + 1)
+  local line = table.concat(parts, " · ")
+  if opts.width then
+    line = text.cut(line, math.max(TAIL_COLUMNS_MIN, opts.width - #indent))
+  end
+  return indent .. text.painter(opts.color)("dim", line)
+end
+
+--- What crossed the network; nil if nothing did.
+local function traffic(run, paint)
+  local calls = tonumber(run.summary.remote_calls) or 0
+  if calls == 0 then return nil end
+  return ("%s %s, %s moved"):format(paint("dim", "between nodes:"), text.count(calls, "call"),
+    text.bytes(tonumber(run.summary.bytes_moved) or 0))
+end
+
 --- The trace of a run object, ending with a newline.
 ---@param run table
 ---@param opts? { width?: number, color?: boolean, name?: string }
@@ -161,11 +202,13 @@ function M.text(run, opts)
   local count = run.summary.levels
   local layout = lay_out(run, levels)
   local available = {}
+  local is_spread = #(run.summary.nodes or {}) > 1
   for k = 1, count do
     local level = levels[k] or { by_status = {} }
     for _, name in ipairs(level.by_status.succeeded or {}) do available[#available + 1] = name end
     if count <= LEVELS_MAX or k <= LEVELS_MAX / 2 or k > count - LEVELS_MAX / 2 then
       out[#out + 1] = level_line(run, level, k, layout, available, opts)
+      if is_spread then out[#out + 1] = node_line(level, layout, opts) end
     elseif k == LEVELS_MAX / 2 + 1 then
       out[#out + 1] = ("… (+%d levels)"):format(count - LEVELS_MAX)
     end
@@ -173,6 +216,7 @@ function M.text(run, opts)
   local last = { bottleneck(run, paint) }
   last[#last + 1] = critical_path(run, paint)
   if #last > 0 then out[#out + 1] = table.concat(last, " · ") end
+  out[#out + 1] = traffic(run, paint)
   return table.concat(out, "\n") .. "\n"
 end
 

@@ -60,8 +60,44 @@ static void calls_give_results_and_errors(void **state)
             "assert(ok == nil and err:find('NOT_FOUND') and err:find('so it is'))\n"
             "local q = c:query('functions')\n"
             "assert(q == '\\145\\169functions')\n"
+            "q = c:query('links', nil, {options = '\\129\\162on\\162n2', timeout_ms = 5000})\n"
+            "assert(q == '\\146\\165links\\129\\162on\\162n2')\n"
+            "assert(not pcall(c.query, c, 'links', nil, {on = 'n2'}))\n"
             "c:close() c:close()\n"
             "assert(not pcall(c.call, c, 'test.echo', ''))\n");
+}
+
+static void many_queries_are_asked_at_once(void **state)
+{
+    (void)state;
+    run_lua("local c = assert(native.connect{nodes = {node}})\n"
+            "assert(#c:queries('links', {}) == 0)\n"
+            "local list = c:queries('links', {'', '\\129\\162on\\162n2'}, {timeout_ms = 5000})\n"
+            "assert(#list == 4 and list[1] == false and list[3] == false)\n"
+            "assert(list[2] == '\\145\\165links')\n"
+            "assert(list[4] == '\\146\\165links\\129\\162on\\162n2')\n"
+            "local many = {}\n"
+            "for i = 1, 256 do many[i] = '\\129\\162on\\205' .. string.char(i / 256, i % 256) end\n"
+            "list = c:queries('links', many)\n"
+            "for i = 1, 256 do assert(list[2 * i] == '\\146\\165links' .. many[i]) end\n"
+            "many[257] = ''\n"
+            "assert(not pcall(c.queries, c, 'links', many))\n"
+            "assert(not pcall(c.queries, c, 'links', {1}))\n"
+            "assert(c:call('test.echo', '\\145\\5') == '\\145\\5')\n");
+}
+
+static void queries_fail_one_by_one_or_are_interrupted_together(void **state)
+{
+    (void)state;
+    run_lua("local c = assert(native.connect{nodes = {node}})\n"
+            "local list = c:queries('query.fail', {'', ''})\n"
+            "assert(list[1] and list[3] and list[4]:find('NOT_FOUND'))\n"
+            "local none, err = c:queries('query.hang', {'', ''})\n"
+            "assert(none == nil and err:find('INTERRUPTED'))\n"
+            "assert(c:call('test.echo', '\\145\\5') == '\\145\\5')\n"
+            "list = c:queries('query.close', {'', ''})\n"
+            "assert(list[1] and list[3] and list[4]:find('CONNECTION_LOST'))\n"
+            "c:close()\n");
 }
 
 static void options_travel(void **state)
@@ -185,6 +221,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(calls_give_results_and_errors),
+        cmocka_unit_test(many_queries_are_asked_at_once),
+        cmocka_unit_test(queries_fail_one_by_one_or_are_interrupted_together),
         cmocka_unit_test(options_travel),
         cmocka_unit_test(runs_give_events),
         cmocka_unit_test(an_interrupt_cancels_the_request),

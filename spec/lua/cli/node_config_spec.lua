@@ -31,7 +31,7 @@ describe("cli.node_config", function()
     c.name = nil
     assert.are.same({
       cluster = "default", listen = { host = "127.0.0.1", port = 7400 }, insecure = false,
-      resources = {}, load = {}, call_timeout_ms = 30000, run_timeout_ms = 3600000,
+      resources = {}, load = {}, join = {}, call_timeout_ms = 30000, run_timeout_ms = 3600000,
       worker_memory = 2 ^ 28, value_max = 2 ^ 26, calls_begun_max = 4096,
       calls_queued_max = 65536, call_depth_max = 32, graph_steps_max = 100000, drain_ms = 10000,
       log_level = "info", log_format = "text",
@@ -112,15 +112,67 @@ describe("cli.node_config", function()
   it("refuses to listen beyond this machine, unless told that it may", function()
     for _, address in ipairs { "0.0.0.0:7400", "192.168.1.1:0", "[::]:7400", "example.org:1",
       "127.0.0.1.evil.org:1" } do
-      local list, err = faults_of { listen = address, name = "n" }
+      local list, err = faults_of { listen = address, name = "n", advertise = "192.168.1.1:0" }
       assert.are.same({ ("INSECURE listen: %s is reachable from other machines, and this node has "
         .. "no keys to tell friend from foe"):format(address) }, list)
       assert.is_truthy(err.hint:find("--insecure", 1, true))
-      assert.is_true(config.read { listen = address, insecure = true }.insecure)
+      assert.is_true(config.read { listen = address, insecure = true,
+        advertise = "192.168.1.1:0" }.insecure)
     end
     for _, address in ipairs { "127.0.0.1:1", "127.8.9.1:1", "localhost:0", "[::1]:5" } do
       assert.is_truthy(config.read { listen = address })
     end
+  end)
+
+  it("wants to know how others reach a node that listens anywhere", function()
+    for _, address in ipairs { "0.0.0.0:7400", "[::]:7400", "[0:0:0:0:0:0:0:0]:7400", "0:7400" } do
+      local list, err = faults_of { listen = address, insecure = true }
+      assert.are.same({ ("OUT_OF_RANGE listen: other nodes cannot reach a node at %s, which stands "
+        .. "for any address"):format(address) }, list)
+      assert.are.equal("name an address of this machine that they reach: --advertise "
+        .. "192.0.2.1:7400", err.hint)
+      local c = config.read { listen = address, insecure = true, advertise = "n1.example.org:0" }
+      assert.are.same({ host = "n1.example.org", port = 0 }, c.advertise)
+    end
+    for _, address in ipairs { "192.168.1.1:0", "[::1]:5", "[fe80::]:5" } do
+      assert.is_nil(config.read { listen = address, insecure = true }.advertise)
+    end
+  end)
+
+  it("reads who to join, from flags and from a file", function()
+    assert.are.same({ { host = "127.0.0.1", port = 7400 }, { host = "::1", port = 1 },
+      { host = "seed.example.org", port = 65535 } },
+      config.read { join = { "127.0.0.1:7400", "[::1]:1", "seed.example.org:65535" } }.join)
+    write [[return { join = "seed:1", advertise = "[2001:db8::1]:7", data = "no/such/folder/yet" }]]
+    local c = config.read { config = path }
+    assert.are.same({ { { host = "seed", port = 1 } }, { host = "2001:db8::1", port = 7 },
+      "no/such/folder/yet" }, { c.join, c.advertise, c.data })
+    assert.are.same({ { host = "other", port = 2 } },
+      config.read { config = path, join = { "other:2" } }.join)
+  end)
+
+  it("refuses seeds and addresses that nobody could reach", function()
+    write [[return { join = { "seed:1", "seed:0" }, advertise = "0.0.0.0:7400", data = 7 }]]
+    assert.are.same({
+      "OUT_OF_RANGE FILE: advertise: 0.0.0.0:7400 is no address that anybody could reach",
+      "WRONG_TYPE FILE: data: must be a path, not a number",
+      "OUT_OF_RANGE FILE: join: seed:0: port 0 is no port of a node",
+    }, (faults_of { config = path }))
+    write [[return { join = { seed = "seed:1" }, data = "" }]]
+    assert.are.same({
+      "OUT_OF_RANGE FILE: data: the path is empty",
+      "WRONG_TYPE FILE: join: must be a list of HOST:PORT, not a table",
+    }, (faults_of { config = path }))
+    assert.are.same({
+      "OUT_OF_RANGE --join: 'seed' is no HOST:PORT, such as 127.0.0.1:7400",
+      "OUT_OF_RANGE --data: README.md is no folder",
+    }, (faults_of { join = { "seed" }, data = "README.md" }))
+    local many = {}
+    for i = 1, 65 do many[i] = "seed:" .. i end
+    assert.are.same({ "OUT_OF_RANGE --join: 65 of them, at most 64: one that is up suffices" },
+      (faults_of { join = many }))
+    many[65] = nil
+    assert.are.equal(64, #config.read { join = many }.join)
   end)
 
   it("checks resources", function()

@@ -15,7 +15,7 @@ describe("render.plan", function()
 
   it("writes a table, level by level", function()
     assert.are.equal([[
-Plan quakes · 2 levels · 3 steps
+Plan quakes · 2 levels · 3 steps · 2 nodes
 LEVEL  STEP    CALLS                        NODE  NEEDS      AFTER
     0  events  quakes.load 1.0.0            n1    catalogue
        end     m.f                          n1

@@ -27,9 +27,25 @@ für    1  a
       table_render.render(columns, rows))
   end)
 
+  it("cuts no column that is to stay whole", function()
+    local rows = { { "127.0.0.1:7400", "a long remark" } }
+    assert.are.equal("ADDRESS         NOTE\n127.0.0.1:7400  a long …\n", table_render.render(
+      { { title = "ADDRESS", whole = true }, { title = "NOTE" } }, rows, { width = 10 }))
+  end)
+
   it("cleans cells and colours the titles alone", function()
     assert.are.equal("\27[1mNAME     N  NOTE\27[0m\n\\x1b[2J     x\n",
       table_render.render(columns, { { "\27[2J", "", "x" } }, { color = true }))
+  end)
+
+  it("colours cells by their text, without moving columns", function()
+    local styled = { { title = "STATE", styles = { dead = "red", alive = "green" } },
+      { title = "N", align = "right", styles = { ["0"] = "dim" } } }
+    local rows = { { "dead", 0 }, { "alive", 10 }, { "odd", 1 } }
+    assert.are.equal("\27[1mSTATE   N\27[0m\n\27[31mdead\27[0m    \27[2m0\27[0m\n"
+      .. "\27[32malive\27[0m  10\nodd     1\n", table_render.render(styled, rows, { color = true }))
+    assert.are.equal("STATE   N\ndead    0\nalive  10\nodd     1\n",
+      table_render.render(styled, rows))
   end)
 
   it("takes rows with missing cells", function()

@@ -31,6 +31,48 @@ bottleneck: strong (level 1, 63% of the run) · critical path: events → strong
 ]], trace.text(quakes(), { name = "quakes" }))
   end)
 
+  local function spread()
+    local run = quakes()
+    run.steps[1].node, run.steps[3].node, run.steps[4].node = "n1", "n2", "n2"
+    run.steps[2].node, run.steps[2].nodes = "n3", { "n2", "n3" }
+    run.steps[5] = step("largest", 1, 50, 20)
+    run.steps[5].node = "n2"
+    run.steps[6] = { name = "late", level = 3, status = "cancelled", node = require "cjson".null }
+    run.summary.nodes = { "n1", "n2", "n3" }
+    run.summary.remote_calls, run.summary.bytes_moved = 7, 90112
+    return run
+  end
+
+  it("says what ran where if it was more than one node", function()
+    assert.are.equal([[
+Run 01KB · succeeded · 4 levels · 4 steps · 3 nodes · 200.0 ms
+Level 0  50.0 ms  ███████▌                        25.0%  new: events            available: events
+        n1: events
+Level 1 125.0 ms         ██████████████████▊      50.0%  new: strong, largest   available: events, strong, largest
+        n2: strong, largest · n3: strong
+Level 2  15.0 ms                            ██▎   75.0%  new: by_net            available: events, strong, largest, by_net
+        n2: by_net
+Level 3  10.0 ms                              █▌ 100.0%  new: report            cancelled: late   available: events, strong, largest, by_net, report
+        n2: report
+bottleneck: strong (level 1, 63% of the run) · critical path: events → strong → by_net → report
+between nodes: 7 calls, 88.0 KiB moved
+]], trace.text(spread()))
+    local run = spread()
+    run.summary.nodes, run.summary.remote_calls = { "n1" }, 0
+    assert.is_nil(trace.text(run):find("n1: events", 1, true))
+  end)
+
+  it("names the first of many nodes, within the width of a terminal", function()
+    local run = spread()
+    run.steps[2].nodes = {}
+    for i = 1, 20 do run.steps[2].nodes[i] = ("node-%02d"):format(i) end
+    local text = trace.text(run)
+    assert.is_truthy(text:find(" · node-07: strong · … (+13)\n", 1, true), text)
+    for line in trace.text(run, { width = 80 }):gmatch("( [^\n]*node[^\n]*)\n") do
+      assert.is_true(require "mpreg.render.text".width(line) <= 80, line)
+    end
+  end)
+
   it("keeps to the width of a terminal", function()
     for line in trace.text(quakes(), { width = 80 }):gmatch("(Level[^\n]*)\n") do
       assert.is_true(require "mpreg.render.text".width(line) <= 80, line)

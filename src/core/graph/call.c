@@ -116,6 +116,18 @@ enum mp_err mp_graph_call_give_up(struct mp_graph *g, uint32_t call)
     return MP_OK;
 }
 
+void mp_graph_call_queue(struct mp_graph *g, uint32_t call)
+{
+    struct mp_graph_call *c = &g->calls[call];
+    c->state = MP_GRAPH_CALL_QUEUED;
+    c->next = MP_GRAPH_NONE;
+    if (g->retry_first == MP_GRAPH_NONE)
+        g->retry_first = call;
+    else
+        g->calls[g->retry_last].next = call;
+    g->retry_last = call;
+}
+
 /* --- handing out --- */
 
 static struct mp_graph_pieces *bound_of(struct mp_graph *g, const struct mp_graph_call *c)
@@ -123,15 +135,34 @@ static struct mp_graph_pieces *bound_of(struct mp_graph *g, const struct mp_grap
     return c->index != 0 ? &g->steps[c->step].items->args : &g->bound;
 }
 
-/* Hands the call out with arguments that lie at `offset` of scratch. */
-static enum mp_err invoke(struct mp_graph *g, uint32_t call, size_t offset, size_t size)
+/* Arguments that lie in scratch. */
+struct built {
+    size_t offset;
+    size_t size;
+    bool has_holes;
+};
+
+/* Joins what was bound for the call. */
+static enum mp_err build(struct mp_graph *g, const struct mp_graph_call *c, struct built *args,
+                         struct mp_graph_miss *miss)
+{
+    uint32_t holes = g->holes;
+    args->offset = g->scratch.size;
+    enum mp_err err = mp_graph_template_join(g, bound_of(g, c), c->item, c->index,
+                                             g->config.value_bytes_max, &g->scratch, miss);
+    args->size = g->scratch.size - args->offset;
+    args->has_holes = g->holes != holes;
+    return err;
+}
+
+static enum mp_err invoke(struct mp_graph *g, uint32_t call, struct built args)
 {
     struct mp_graph_call *c = &g->calls[call];
     struct mp_graph_step_record *s = &g->steps[c->step];
     struct mp_graph_effect *e = mp_graph_effect_add(g, MP_GRAPH_INVOKE);
     if (!e)
         return MP_ENOMEM;
-    g->offsets[g->effects_count - 1] = offset;
+    g->offsets[g->effects_count - 1] = args.offset;
     mp_duration limit = s->timeout != 0 ? s->timeout : MP_NEVER;
     c->deadline = mp_time_add(g->now, limit);
     c->deadline = g->deadline < c->deadline ? g->deadline : c->deadline;
@@ -146,9 +177,10 @@ static enum mp_err invoke(struct mp_graph *g, uint32_t call, size_t offset, size
     c->attempt++;
     c->serial = g->serial;
     c->handed_at = g->now;
-    c->args_bytes = size;
+    c->args_bytes = args.size;
+    c->has_holes = args.has_holes;
     g->outstanding++;
-    g->outstanding_bytes += size;
+    g->outstanding_bytes += args.size;
     s->attempts++;
     e->invoke.invocation = c->invocation;
     e->invoke.step = c->step;
@@ -156,7 +188,8 @@ static enum mp_err invoke(struct mp_graph *g, uint32_t call, size_t offset, size
     e->invoke.index = c->index;
     e->invoke.attempt = c->attempt;
     e->invoke.fun = s->fun;
-    e->invoke.args.size = size;
+    e->invoke.args.size = args.size;
+    e->invoke.has_holes = args.has_holes;
     e->invoke.version = s->version_wanted;
     e->invoke.on = s->on;
     e->invoke.cluster = s->cluster;
@@ -171,40 +204,62 @@ enum mp_err mp_graph_call_begin(struct mp_graph *g, uint32_t step, uint32_t inde
 {
     struct mp_graph_call fields = {
         .state = MP_GRAPH_CALL_QUEUED, .step = step, .index = index, .item = item};
-    size_t offset = g->scratch.size;
+    struct built args;
     uint32_t call;
-    enum mp_err err = mp_graph_template_join(bound_of(g, &fields), item, index,
-                                             g->config.value_bytes_max, &g->scratch, miss);
+    enum mp_err err = build(g, &fields, &args, miss);
     if (err != MP_OK)
         return err;
-    size_t size = g->scratch.size - offset;
-    if (g->steps[step].state == MP_GRAPH_READY) {
-        mp_graph_step_move(g, step, MP_GRAPH_ACTIVE);
-        g->steps[step].started_at = g->now;
-        err = mp_graph_tell_step_started(g, step);
-    }
+    if (g->steps[step].reruns != 0 && index == 0)
+        fields.attempt = fields.uncounted = g->steps[step].attempts;
+    if (g->steps[step].state == MP_GRAPH_READY)
+        err = mp_graph_step_begin(g, step);
     if (err == MP_OK)
         err = call_new(g, fields, &call);
-    return err != MP_OK ? err : invoke(g, call, offset, size);
+    return err != MP_OK ? err : invoke(g, call, args);
+}
+
+/* Inputs of the call are missing again. Either it waits for them, or its step has ended. */
+static void park(struct mp_graph *g, uint32_t call)
+{
+    struct mp_graph_call *c = &g->calls[call];
+    if (c->state != MP_GRAPH_CALL_QUEUED || g->steps[c->step].state != MP_GRAPH_ACTIVE) {
+        mp_graph_call_free(g, call);
+        return;
+    }
+    c->state = MP_GRAPH_CALL_PARKED;
+    if (c->index == 0)
+        g->steps[c->step].parked = call + 1;
 }
 
 enum mp_err mp_graph_call_again(struct mp_graph *g, uint32_t call)
 {
     struct mp_graph_call *c = &g->calls[call];
+    uint32_t step = c->step;
+    uint32_t index = c->index;
     struct mp_graph_miss miss;
+    struct built args;
     enum mp_err err = MP_OK;
+    bool may = true;
     mp_assert(c->state == MP_GRAPH_CALL_QUEUED);
-    if (c->index == 0) {
-        g->bound.count = 0;
-        err = mp_graph_template_bind(g, g->steps[c->step].args, false, &g->bound, &miss);
+    if (g->has_held)
+        err = g->steps[step].waiting != 0 ? MP_OK : mp_graph_held_may_call(g, step, &may);
+    if (err == MP_OK && (!may || g->steps[step].waiting != 0)) {
+        park(g, call);
+        return MP_OK;
     }
-    size_t offset = g->scratch.size;
+    if (err == MP_OK && index == 0) {
+        g->bound.count = 0;
+        err = mp_graph_template_bind(g, g->steps[step].args, MP_GRAPH_BIND_ARGS, &g->bound, &miss);
+    }
     if (err == MP_OK)
-        err = mp_graph_template_join(bound_of(g, c), c->item, c->index, g->config.value_bytes_max,
-                                     &g->scratch, &miss);
-    /* It could be built before, and inputs do not change. */
-    mp_assert(err == MP_OK || err == MP_ENOMEM);
-    return err != MP_OK ? err : invoke(g, call, offset, g->scratch.size - offset);
+        err = build(g, c, &args, &miss);
+    if (err == MP_OK)
+        return invoke(g, call, args);
+    /* It could be built before: inputs change only where they were held. */
+    mp_assert(err == MP_ENOMEM || g->has_held);
+    mp_graph_call_free(g, call);
+    return index != 0 ? mp_graph_each_fail_args(g, step, index, err, &miss)
+                      : mp_graph_step_fail_args(g, step, err, &miss);
 }
 
 /* --- answers --- */
@@ -221,6 +276,7 @@ struct answer {
     struct mp_slice version;
     uint32_t worker;
     uint64_t bytes_in;
+    uint64_t bytes_moved;
     const struct mp_graph_timing *timing;
 };
 
@@ -239,6 +295,7 @@ static enum mp_err note_answer(struct mp_graph *g, const struct mp_graph_call *c
     s->timing.network += a->timing->network;
     s->timing.run += a->timing->run;
     s->bytes_in += a->bytes_in;
+    g->bytes_moved += a->bytes_moved;
     if (version != 0)
         s->version = version;
     if (a->worker != 0)
@@ -260,6 +317,17 @@ static mp_duration pause_before(struct mp_graph *g, mp_duration first, uint32_t 
     return d / 2 + mp_rng_below(&g->rng, d - d / 2 + 1);
 }
 
+/* The call, which is in no queue and not out, gets another attempt after `delay`. */
+static enum mp_err pause(struct mp_graph *g, uint32_t call, struct mp_slice error,
+                         mp_duration delay)
+{
+    enum mp_err err = mp_graph_tell_retried(g, &g->calls[call], error, delay);
+    g->calls[call].state = MP_GRAPH_CALL_PAUSED;
+    return err != MP_OK
+               ? err
+               : mp_heap_set(&g->timers, g->timer_places, call, mp_time_add(g->now, delay));
+}
+
 /* The attempt failed; `error` is the ERROR map as it will be shown. The call is in no queue and not
  * out. */
 static enum mp_err attempt_failed(struct mp_graph *g, uint32_t call, struct mp_slice error,
@@ -268,16 +336,12 @@ static enum mp_err attempt_failed(struct mp_graph *g, uint32_t call, struct mp_s
     struct mp_graph_call *c = &g->calls[call];
     struct mp_graph_step_record *s = &g->steps[c->step];
     if (g->mode != MP_GRAPH_CANCELLING && !is_final && mp_code_is_retried(code) &&
-        c->attempt <= s->retries) {
-        mp_duration delay = pause_before(g, s->backoff, c->attempt);
+        c->attempt - c->uncounted <= s->retries) {
+        mp_duration delay = pause_before(g, s->backoff, c->attempt - c->uncounted);
         s->tries++;
         if (c->index != 0 && c->attempt == 1)
             s->items->retried++;
-        enum mp_err err = mp_graph_tell_retried(g, c, error, delay);
-        c->state = MP_GRAPH_CALL_PAUSED;
-        return err != MP_OK
-                   ? err
-                   : mp_heap_set(&g->timers, g->timer_places, call, mp_time_add(g->now, delay));
+        return pause(g, call, error, delay);
     }
     uint32_t step = c->step;
     uint32_t index = c->index;
@@ -372,6 +436,40 @@ static enum mp_err fail_with(struct mp_graph *g, uint32_t call, const struct ans
     return err != MP_OK ? err : attempt_failed(g, call, error, code, false);
 }
 
+/* A value that stayed with its holder: all that is kept of it is the form in its place. */
+static enum mp_err take_held(struct mp_graph *g, uint32_t step, const struct mp_graph_event *ev)
+{
+    struct mp_graph_step_record *s = &g->steps[step];
+    struct mp_slice own;
+    uint32_t holder;
+    if (!mp_graph_keep(g, ev->completed.value.size))
+        return mp_graph_step_fail_kept(g, step);
+    enum mp_err err = mp_graph_intern_near(g, ev->completed.node, s->node, &holder);
+    if (err == MP_OK)
+        err = mp_graph_copy(g, ev->completed.value, &own);
+    if (err != MP_OK)
+        return err;
+    g->has_held = true;
+    s->is_held = true;
+    s->is_lost = false;
+    s->holder = holder;
+    s->held = ev->completed.held;
+    s->held_bytes = ev->completed.held_bytes;
+    return mp_graph_step_succeed(g, step, own);
+}
+
+/* An element's value that stayed with its holder has to come: it is a part of the step's. */
+static enum mp_err fetch_element(struct mp_graph *g, uint32_t call, const struct mp_graph_event *ev)
+{
+    struct mp_graph_call *c = &g->calls[call];
+    enum mp_err err = mp_graph_intern(g, ev->completed.node, &c->holder);
+    if (err == MP_OK)
+        err = mp_graph_held_fetch(g, call | MP_GRAPH_FETCH_CALL, c->holder, ev->completed.held,
+                                  ev->completed.held_bytes, &c->fetch);
+    c->state = MP_GRAPH_CALL_FETCHED;
+    return err;
+}
+
 static enum mp_err take_result(struct mp_graph *g, uint32_t call, struct mp_slice value)
 {
     uint32_t step = g->calls[call].step;
@@ -395,10 +493,13 @@ enum mp_err mp_graph_call_completed(struct mp_graph *g, const struct mp_graph_ev
                        .version = ev->completed.version,
                        .worker = ev->completed.worker,
                        .bytes_in = ev->completed.bytes_in,
+                       .bytes_moved = ev->completed.bytes_moved,
                        .timing = &ev->completed.timing};
     if (!find_call(g, ev->completed.invocation, &call))
         return MP_EINVAL;
+    mp_assert(!ev->completed.is_held || a.node.size != 0);
     if (g->calls[call].state == MP_GRAPH_CALL_GIVEN_UP) {
+        g->bytes_moved += a.bytes_moved;
         mp_graph_call_free(g, call);
         return MP_OK;
     }
@@ -411,7 +512,94 @@ enum mp_err mp_graph_call_completed(struct mp_graph *g, const struct mp_graph_ev
         mp_graph_depth_check(ev->completed.value, MP_DEPTH_MAX) != MP_OK)
         return fail_with(g, call, &a, MP_CODE_INTERNAL, "BAD_RESULT",
                          "the result is not one well-formed value, or nested too deep");
-    return take_result(g, call, ev->completed.value);
+    if (!ev->completed.is_held)
+        return take_result(g, call, ev->completed.value);
+    uint32_t step = g->calls[call].step;
+    uint32_t index = g->calls[call].index;
+    bool is_large = ev->completed.held_bytes > g->config.value_bytes_max;
+    if (index != 0 && !is_large)
+        return fetch_element(g, call, ev);
+    mp_graph_call_free(g, call);
+    return is_large ? mp_graph_step_fail_large(g, step, index, "the result is")
+                    : take_held(g, step, ev);
+}
+
+/* Its result is lost before it came. */
+static enum mp_err lose_element(struct mp_graph *g, uint32_t call, const struct answer *a)
+{
+    struct mp_graph_call *c = &g->calls[call];
+    struct mp_graph_step_record *s = &g->steps[c->step];
+    struct mp_fault f = {.code = MP_CODE_DATA_LOSS,
+                         .reason = mp_slice_str("RESULT_LOST"),
+                         .message = mp_slice_str("its result was lost with the node that had it")};
+    struct mp_slice error;
+    mp_buf_clear(&g->message);
+    enum mp_err err = mp_fault_put(&g->message, &f);
+    if (err == MP_OK)
+        err = extend_error(g, c, a, mp_buf_slice(&g->message), &error);
+    if (err != MP_OK)
+        return err;
+    if (g->mode == MP_GRAPH_CANCELLING || !s->is_idempotent || c->losses >= MP_GRAPH_RERUNS_MAX)
+        return attempt_failed(g, call, error, MP_CODE_DATA_LOSS, false);
+    c->losses++;
+    c->uncounted++;
+    s->tries++;
+    if (c->attempt == 1)
+        s->items->retried++;
+    return pause(g, call, error, 0);
+}
+
+enum mp_err mp_graph_call_fetched(struct mp_graph *g, uint32_t call,
+                                  const struct mp_graph_event *ev)
+{
+    static const struct mp_graph_timing none = {0};
+    if (call >= g->calls_count || g->calls[call].state != MP_GRAPH_CALL_FETCHED ||
+        g->calls[call].fetch != ev->fetched.fetch)
+        return MP_OK; /* nobody wants it any more */
+    struct mp_graph_call *c = &g->calls[call];
+    struct answer a = {.node = mp_graph_interned(g, c->holder), .timing = &none};
+    if (ev->fetched.is_lost)
+        return lose_element(g, call, &a);
+    if (!mp_slice_equal(a.node, g->config.node))
+        g->bytes_moved += ev->fetched.value.size;
+    if (ev->fetched.value.size <= g->config.value_bytes_max &&
+        mp_graph_depth_check(ev->fetched.value, MP_DEPTH_MAX) != MP_OK)
+        return fail_with(g, call, &a, MP_CODE_INTERNAL, "BAD_RESULT",
+                         "the result is not one well-formed value, or nested too deep");
+    return take_result(g, call, ev->fetched.value);
+}
+
+/* The call could not get a value that stands for a hole. If its holder is known to be lost, the
+ * step that made it runs again as soon as this one is to be handed out; else either that becomes
+ * known or the value can be had, a little later. */
+static enum mp_err lose_input(struct mp_graph *g, uint32_t call, struct mp_slice error,
+                              bool never_began)
+{
+    struct mp_graph_call *c = &g->calls[call];
+    bool is_known = mp_graph_held_has_lost(g, c->step);
+    if (g->mode == MP_GRAPH_CANCELLING || c->losses >= MP_GRAPH_LOST_PAUSES_MAX)
+        return attempt_failed(g, call, error, MP_CODE_DATA_LOSS, true);
+    c->losses++;
+    enum mp_err err = pause(g, call, error, is_known ? 0 : MP_MS(MP_GRAPH_LOST_PAUSE_MS));
+    if (never_began)
+        c->attempt--;
+    else
+        c->uncounted++;
+    return err;
+}
+
+/* A held value lacks what a reference names. The step fails as if that had been seen here, all of
+ * it: the holes of every element are the same. */
+static enum mp_err miss_input(struct mp_graph *g, uint32_t call, const struct mp_fault *f)
+{
+    uint32_t step = g->calls[call].step;
+    struct mp_slice error;
+    enum mp_err err = mp_graph_held_make_missing(g, step, f, &error);
+    if (err == MP_OK && g->calls[call].index != 0)
+        err = mp_graph_each_give_up(g, step);
+    else if (err == MP_OK)
+        mp_graph_call_free(g, call);
+    return err != MP_OK ? err : mp_graph_step_fail(g, step, error, MP_CODE_INVALID_ARGUMENT, false);
 }
 
 enum mp_err mp_graph_call_failed(struct mp_graph *g, const struct mp_graph_event *ev)
@@ -423,11 +611,13 @@ enum mp_err mp_graph_call_failed(struct mp_graph *g, const struct mp_graph_event
                        .version = ev->failed.version,
                        .worker = ev->failed.worker,
                        .bytes_in = ev->failed.bytes_in,
+                       .bytes_moved = ev->failed.bytes_moved,
                        .timing = &ev->failed.timing};
     if (!find_call(g, ev->failed.invocation, &call))
         return MP_EINVAL;
     struct mp_graph_call *c = &g->calls[call];
     if (c->state == MP_GRAPH_CALL_GIVEN_UP) {
+        g->bytes_moved += a.bytes_moved;
         mp_graph_call_free(g, call);
         return MP_OK;
     }
@@ -447,8 +637,17 @@ enum mp_err mp_graph_call_failed(struct mp_graph *g, const struct mp_graph_event
         mp_fault_read(ev->failed.error, &f) != MP_OK)
         return fail_with(g, call, &a, MP_CODE_INTERNAL, "BAD_ERROR",
                          "the call failed with an error that cannot be read");
+    if (c->has_holes && ev->failed.never_began && f.code == MP_CODE_INVALID_ARGUMENT &&
+        mp_slice_is(f.reason, "MISSING_FIELD"))
+        return miss_input(g, call, &f);
     err = extend_error(g, c, &a, ev->failed.error, &error);
-    return err != MP_OK ? err : attempt_failed(g, call, error, f.code, f.is_final);
+    if (err != MP_OK)
+        return err;
+    bool may_repeat = ev->failed.never_began || g->steps[c->step].is_idempotent;
+    if (c->has_holes && may_repeat && f.code == MP_CODE_DATA_LOSS &&
+        mp_slice_is(f.reason, "RESULT_LOST"))
+        return lose_input(g, call, error, ev->failed.never_began);
+    return attempt_failed(g, call, error, f.code, f.is_final);
 }
 
 /* --- time --- */
@@ -481,13 +680,7 @@ enum mp_err mp_graph_call_timers(struct mp_graph *g)
             continue;
         }
         mp_assert(c->state == MP_GRAPH_CALL_PAUSED);
-        c->state = MP_GRAPH_CALL_QUEUED;
-        c->next = MP_GRAPH_NONE;
-        if (g->retry_first == MP_GRAPH_NONE)
-            g->retry_first = call;
-        else
-            g->calls[g->retry_last].next = call;
-        g->retry_last = call;
+        mp_graph_call_queue(g, call);
     }
     return err;
 }

@@ -463,8 +463,8 @@ static enum mp_err load_input(struct mp_graph *g, struct mp_slice own, struct mp
         return err;
     struct mp_graph_pieces pieces = mp_graph_pieces_of(&g->pieces, range);
     struct mp_graph_miss miss;
-    err =
-        mp_graph_template_join(&pieces, (struct mp_slice){0}, 0, SIZE_MAX, &g->input_bytes, &miss);
+    err = mp_graph_template_join(g, &pieces, (struct mp_slice){0}, 0, SIZE_MAX, &g->input_bytes,
+                                 &miss);
     mp_assert(err == MP_OK || err == MP_ENOMEM);
     if (err == MP_OK && g->input_bytes.size != 0)
         g->input = mp_buf_slice(&g->input_bytes);
@@ -494,7 +494,7 @@ static enum mp_err load_all(struct mp_graph *g, struct mp_slice graph, struct mp
     if (err == MP_OK)
         err = mp_graph_order_all(g);
     for (uint32_t i = 0; i < g->count && !g->has_output; i++)
-        g->steps[i].is_output_needed = !g->steps[i].is_referred;
+        g->steps[i].is_output_needed = g->steps[i].is_output_strict = !g->steps[i].is_referred;
     return err;
 }
 

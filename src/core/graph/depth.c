@@ -1,5 +1,6 @@
 /* How deep a value is nested. What a run is given is bounded, so that what it puts together, with
- * the run object around it, stays within what every reader of ours accepts. */
+ * the run object around it, stays within what every reader of ours accepts. Extensions are no
+ * values: what stands for held results in arguments is one, and must not come from outside. */
 #include "src/core/graph/graph_internal.h"
 
 enum mp_err mp_graph_depth_check(struct mp_slice value, uint32_t depth_max)
@@ -20,6 +21,8 @@ enum mp_err mp_graph_depth_check(struct mp_slice value, uint32_t depth_max)
         enum mp_err err = mp_mp_next(&r, &t);
         if (err != MP_OK)
             return err;
+        if (t.type == MP_MP_EXT)
+            return MP_ECORRUPT;
         if (t.type != MP_MP_ARRAY && t.type != MP_MP_MAP)
             continue;
         if (depth == depth_max)

@@ -8,7 +8,7 @@ bool mp_graph_each_has_more(const struct mp_graph *g, uint32_t step)
 {
     const struct mp_graph_step_record *s = &g->steps[step];
     return s->state == MP_GRAPH_ACTIVE && s->items && s->items->next < s->items->total &&
-           s->items->active < s->concurrency;
+           s->items->active < s->concurrency && s->waiting == 0 && !s->is_blocked;
 }
 
 void mp_graph_each_settle(struct mp_graph *g, uint32_t step)
@@ -67,7 +67,8 @@ static enum mp_err put_elements(struct mp_graph *g, const struct mp_graph_step_r
         if (item->state == MP_GRAPH_ITEM_DONE)
             err = mp_buf_append(out, mp_slice_of(e->values.data + item->offset, item->size));
         else if (item->state == MP_GRAPH_ITEM_DEFAULTED)
-            err = mp_graph_template_join(&fallback, (struct mp_slice){0}, 0, SIZE_MAX, out, &miss);
+            err =
+                mp_graph_template_join(g, &fallback, (struct mp_slice){0}, 0, SIZE_MAX, out, &miss);
         if (err == MP_OK && out->size > g->config.value_bytes_max)
             err = MP_ETOOLARGE;
     }
@@ -104,7 +105,8 @@ static enum mp_err end_if_done(struct mp_graph *g, uint32_t step)
     const struct mp_graph_each *e = s->items;
     if (s->state != MP_GRAPH_ACTIVE || e->active != 0)
         return MP_OK;
-    if (e->next == e->total && e->failed == 0)
+    /* Not told by e->next: in a cancelled run elements that waited for a retry are just gone. */
+    if (e->succeeded + e->skipped == e->total)
         return assemble(g, step);
     if (g->mode == MP_GRAPH_CANCELLING)
         mp_graph_step_stop(g, step);
@@ -152,7 +154,7 @@ static enum mp_err keep_first_error(struct mp_graph *g, struct mp_graph_step_rec
     return s->error.size != 0 ? MP_OK : mp_graph_copy(g, error, &s->error);
 }
 
-static enum mp_err give_up_all(struct mp_graph *g, uint32_t step)
+enum mp_err mp_graph_each_give_up(struct mp_graph *g, uint32_t step)
 {
     struct mp_graph_each *e = g->steps[step].items;
     while (e->calls_first != MP_GRAPH_NONE) {
@@ -192,7 +194,7 @@ enum mp_err mp_graph_each_failed(struct mp_graph *g, uint32_t step, uint32_t ind
         return err != MP_OK ? err : element_ended(g, step);
     }
     /* The error lies in a buffer that giving up does not touch. */
-    err = give_up_all(g, step);
+    err = mp_graph_each_give_up(g, step);
     return err != MP_OK ? err : mp_graph_step_fail(g, step, error, code, true);
 }
 
@@ -208,27 +210,73 @@ static enum mp_err make_element_missing(struct mp_graph *g, const struct mp_grap
     return MP_OK;
 }
 
+enum mp_err mp_graph_each_fail_args(struct mp_graph *g, uint32_t step, uint32_t index,
+                                    enum mp_err why, const struct mp_graph_miss *miss)
+{
+    struct mp_slice error;
+    if (why == MP_ETOOLARGE)
+        return mp_graph_step_fail_large(g, step, index, "the arguments are");
+    if (why != MP_ENOENT)
+        return why;
+    enum mp_err err = make_element_missing(g, miss, step, index, &error);
+    return err != MP_OK
+               ? err
+               : mp_graph_each_failed(g, step, index, error, MP_CODE_INVALID_ARGUMENT, false);
+}
+
 enum mp_err mp_graph_each_go_on(struct mp_graph *g, uint32_t step)
 {
     struct mp_graph_each *e = g->steps[step].items;
     enum mp_err err = MP_OK;
+    bool may = true;
+    if (g->has_held && mp_graph_each_has_more(g, step))
+        err = mp_graph_held_may_call(g, step, &may);
+    if (err != MP_OK || !may)
+        return err;
     while (err == MP_OK && mp_graph_each_has_more(g, step) && mp_graph_call_has_room(g)) {
         struct mp_slice item;
-        struct mp_slice error;
         struct mp_graph_miss miss;
         err = mp_mp_take(&e->list, &item);
         mp_assert(err == MP_OK);
         e->active++;
         uint32_t index = ++e->next;
         err = mp_graph_call_begin(g, step, index, item, &miss);
-        if (err == MP_ENOENT) {
-            err = make_element_missing(g, &miss, step, index, &error);
-            if (err == MP_OK)
-                err = mp_graph_each_failed(g, step, index, error, MP_CODE_INVALID_ARGUMENT, false);
-        } else if (err == MP_ETOOLARGE) {
-            err = mp_graph_step_fail_large(g, step, index, "the arguments are");
-        }
+        if (err != MP_OK)
+            err = mp_graph_each_fail_args(g, step, index, err, &miss);
     }
+    return err;
+}
+
+bool mp_graph_each_is_parked(const struct mp_graph *g, uint32_t step)
+{
+    for (uint32_t i = g->steps[step].items->calls_first; i != MP_GRAPH_NONE;
+         i = g->calls[i].list_next)
+        if (g->calls[i].state != MP_GRAPH_CALL_PARKED)
+            return false;
+    return true;
+}
+
+/* The references in `args` are looked up once more: what was a hole may be a value now. */
+enum mp_err mp_graph_each_resume(struct mp_graph *g, uint32_t step)
+{
+    struct mp_graph_step_record *s = &g->steps[step];
+    struct mp_graph_each *e = s->items;
+    struct mp_graph_miss miss;
+    bool may;
+    enum mp_err err = mp_graph_held_may_call(g, step, &may);
+    if (err != MP_OK || !may)
+        return err;
+    e->args.count = 0;
+    err = mp_graph_template_bind(g, s->args, MP_GRAPH_BIND_ARGS, &e->args, &miss);
+    if (err == MP_ENOENT) {
+        err = mp_graph_each_give_up(g, step);
+        return err != MP_OK ? err : mp_graph_step_fail_args(g, step, MP_ENOENT, &miss);
+    }
+    for (uint32_t i = e->calls_first; err == MP_OK && i != MP_GRAPH_NONE; i = g->calls[i].list_next)
+        if (g->calls[i].state == MP_GRAPH_CALL_PARKED)
+            mp_graph_call_queue(g, i);
+    if (err == MP_OK && mp_graph_each_has_more(g, step))
+        mp_graph_step_queue(g, step);
     return err;
 }
 
@@ -246,29 +294,20 @@ static enum mp_err fail_list(struct mp_graph *g, uint32_t step, const char *reas
     return err != MP_OK ? err : mp_graph_step_fail(g, step, error, MP_CODE_INVALID_ARGUMENT, false);
 }
 
-static enum mp_err fail_bind(struct mp_graph *g, uint32_t step, const struct mp_graph_miss *miss)
-{
-    struct mp_slice error;
-    if (miss->is_skipped)
-        return mp_graph_step_skip(g, step, MP_GRAPH_BECAUSE_INPUT, miss->step);
-    enum mp_err err = mp_graph_make_missing(g, miss, step, 0, &error);
-    return err != MP_OK ? err : mp_graph_step_fail(g, step, error, MP_CODE_INVALID_ARGUMENT, false);
-}
-
 /* The list as one slice: where it lies, if it is one piece, else built. */
 static enum mp_err find_list(struct mp_graph *g, uint32_t step, struct mp_slice *list,
                              struct mp_graph_miss *miss)
 {
     struct mp_graph_step_record *s = &g->steps[step];
     g->bound.count = 0;
-    enum mp_err err = mp_graph_template_bind(g, s->each, false, &g->bound, miss);
+    enum mp_err err = mp_graph_template_bind(g, s->each, MP_GRAPH_BIND_VALUE, &g->bound, miss);
     if (err != MP_OK)
         return err;
     if (g->bound.count == 1) {
         *list = g->bound.items[0].text;
         return MP_OK;
     }
-    err = mp_graph_template_join(&g->bound, (struct mp_slice){0}, 0, g->config.value_bytes_max,
+    err = mp_graph_template_join(g, &g->bound, (struct mp_slice){0}, 0, g->config.value_bytes_max,
                                  &s->items->list_bytes, miss);
     *list = mp_buf_slice(&s->items->list_bytes);
     return err;
@@ -279,18 +318,14 @@ static enum mp_err begin_elements(struct mp_graph *g, uint32_t step)
     struct mp_graph_step_record *s = &g->steps[step];
     struct mp_graph_each *e = s->items;
     struct mp_graph_miss miss;
-    enum mp_err err = mp_graph_template_bind(g, s->args, false, &e->args, &miss);
-    if (err == MP_ENOENT)
-        return fail_bind(g, step, &miss);
+    enum mp_err err = mp_graph_template_bind(g, s->args, MP_GRAPH_BIND_ARGS, &e->args, &miss);
     if (err != MP_OK)
-        return err;
+        return mp_graph_step_fail_args(g, step, err, &miss);
     e->states = mp_alloc_take(g->alloc, e->total * sizeof(*e->states));
     if (!e->states)
         return MP_ENOMEM;
     memset(e->states, 0, e->total * sizeof(*e->states));
-    mp_graph_step_move(g, step, MP_GRAPH_ACTIVE);
-    s->started_at = g->now;
-    err = mp_graph_tell_step_started(g, step);
+    err = mp_graph_step_begin(g, step);
     if (err == MP_OK)
         mp_graph_step_queue(g, step);
     return err;
@@ -314,7 +349,7 @@ enum mp_err mp_graph_each_begin(struct mp_graph *g, uint32_t step)
         s->concurrency = s->workers == 0 ? 4 : 4 * s->workers;
     enum mp_err err = find_list(g, step, &list, &miss);
     if (err == MP_ENOENT)
-        return fail_bind(g, step, &miss);
+        return mp_graph_step_fail_args(g, step, err, &miss);
     if (err == MP_ETOOLARGE)
         return mp_graph_step_fail_large(g, step, 0, "the list of `each` is");
     if (err != MP_OK)
@@ -329,8 +364,6 @@ enum mp_err mp_graph_each_begin(struct mp_graph *g, uint32_t step)
     s->items->total = count;
     if (count != 0)
         return begin_elements(g, step);
-    mp_graph_step_move(g, step, MP_GRAPH_ACTIVE);
-    s->started_at = g->now;
-    err = mp_graph_tell_step_started(g, step);
+    err = mp_graph_step_begin(g, step);
     return err != MP_OK ? err : assemble(g, step);
 }

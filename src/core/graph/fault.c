@@ -146,6 +146,7 @@ static struct mp_slice missing_key(struct mp_slice path, size_t at)
     return mp_slice_of(path.data + at, end - at);
 }
 
+/* Without `g` nothing is suggested. */
 static void say_keys(struct mp_graph *g, struct mp_out *o, struct mp_slice map,
                      struct mp_slice wanted)
 {
@@ -164,11 +165,12 @@ static void say_keys(struct mp_graph *g, struct mp_out *o, struct mp_slice map,
         if (mp_mp_get_str(key, &text) != MP_OK)
             text = mp_slice_str("?");
         mp_out_say(o, i == 0 ? "%s" : ", %s", text);
-        mp_graph_guess(g, wanted, text, &best, &distance);
+        if (g)
+            mp_graph_guess(g, wanted, text, &best, &distance);
     }
     if (count > MP_GRAPH_KEYS_SHOWN_MAX)
         mp_out_say(o, " and %u more", (uint64_t)(count - MP_GRAPH_KEYS_SHOWN_MAX));
-    if (o->err == MP_OK)
+    if (g && o->err == MP_OK)
         o->err = mp_graph_hint(g, best);
 }
 
@@ -184,7 +186,7 @@ static void say_what_is_there(struct mp_graph *g, struct mp_out *o,
     uint32_t count;
     struct mp_mp_reader r;
     struct mp_slice key = missing_key(miss->path, miss->path_at);
-    enum mp_mp_type type = mp_mp_type_of(miss->inside);
+    enum mp_mp_type type = miss->inside.size != 0 ? mp_mp_type_of(miss->inside) : MP_MP_NIL;
     if (type == MP_MP_MAP && key.size == 0 && miss->path.data[miss->path_at] == '[' &&
         miss->path.data[miss->path_at + 1] != '"')
         mp_out_say(o, "; there is a map, not a list");
@@ -196,6 +198,31 @@ static void say_what_is_there(struct mp_graph *g, struct mp_out *o,
         mp_out_say(o, "; there is %t", names[type]);
 }
 
+static void say_missing(struct mp_graph *g, struct mp_out *o, struct mp_slice base, bool is_bare,
+                        const struct mp_graph_miss *miss)
+{
+    struct mp_slice parent = mp_slice_of(miss->path.data, miss->path_at);
+    mp_out_say(o, is_bare ? "%s.%s is missing" : "%s%s is missing", base, miss->path);
+    if (parent.size != 0)
+        mp_out_say(o, is_bare ? " in %s.%s" : " in %s%s", base, parent);
+    say_what_is_there(g, o, miss);
+}
+
+enum mp_err mp_graph_cut(struct mp_slice value, struct mp_slice path, struct mp_slice *found,
+                         struct mp_buf *message)
+{
+    struct mp_graph_miss miss = {.path = path};
+    mp_buf_clear(message);
+    if (!mp_graph_path_is_valid(path, false))
+        return MP_EINVAL;
+    enum mp_err err = mp_graph_path_walk(value, path, found, &miss.path_at, &miss.inside);
+    if (err != MP_ENOENT)
+        return err;
+    struct mp_out o = mp_out_of(message);
+    say_missing(NULL, &o, (struct mp_slice){0}, false, &miss);
+    return o.err != MP_OK ? o.err : MP_ENOENT;
+}
+
 enum mp_err mp_graph_make_missing(struct mp_graph *g, const struct mp_graph_miss *miss,
                                   uint32_t step, uint32_t index, struct mp_slice *error)
 {
@@ -203,13 +230,9 @@ enum mp_err mp_graph_make_missing(struct mp_graph *g, const struct mp_graph_miss
                            : miss->step == MP_GRAPH_INPUT ? mp_slice_str("input")
                                                           : step_name(g, miss->step);
     bool is_bare = miss->step == MP_GRAPH_NONE && miss->path.size != 0 && miss->path.data[0] != '[';
-    struct mp_slice parent = mp_slice_of(miss->path.data, miss->path_at);
     struct mp_out o = mp_graph_message(g);
     mp_out_say(&o, step == MP_GRAPH_NONE ? "output: " : "");
-    mp_out_say(&o, is_bare ? "%s.%s is missing" : "%s%s is missing", base, miss->path);
-    if (parent.size != 0)
-        mp_out_say(&o, is_bare ? " in %s.%s" : " in %s%s", base, parent);
-    say_what_is_there(g, &o, miss);
+    say_missing(g, &o, base, is_bare, miss);
     if (o.err != MP_OK)
         return o.err;
     return mp_graph_make_error(g, MP_CODE_INVALID_ARGUMENT, "MISSING_FIELD", step, index, error);

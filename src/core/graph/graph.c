@@ -4,6 +4,7 @@
  *   check.c order.c fault.c      a graph's bytes become steps and edges, or faults
  *   path.c template.c depth.c    references and the values they stand in
  *   run.c call.c each.c          steps, attempts and elements as they run
+ *   held.c                       results that stay where they were made
  *   record.c summary.c event.c   what is told about it
  *   plan.c preview.c out.c       the plan; large values; writing
  *
@@ -29,6 +30,7 @@ static void init_buffers(struct mp_graph *g, struct mp_alloc *a)
     mp_buf_init(&g->message, a, 0);
     mp_buf_init(&g->hint, a, 0);
     mp_buf_init(&g->fault, a, 0);
+    mp_buf_init(&g->hole, a, 0);
     mp_map_init(&g->by_name, a);
     mp_map_init(&g->interned, a);
     mp_heap_init(&g->timers, a);
@@ -46,6 +48,7 @@ enum mp_err mp_graph_init(struct mp_graph *g, const struct mp_graph_config *cfg,
     g->ready_first = g->ready_last = MP_GRAPH_NONE;
     g->ended_first = g->ended_last = MP_GRAPH_NONE;
     g->retry_first = g->retry_last = MP_GRAPH_NONE;
+    g->again_first = MP_GRAPH_NONE;
     g->calls_free = MP_GRAPH_NONE;
     mp_rng_init(&g->rng, seed);
     init_buffers(g, a);
@@ -256,6 +259,7 @@ static enum mp_err on_resolved(struct mp_graph *g, const struct mp_graph_event *
     s->is_resolved = true;
     g->resolves_left--;
     s->workers = ev->resolved.workers;
+    s->is_idempotent = ev->resolved.is_idempotent;
     if (ev->resolved.is_refused)
         return mp_graph_fault_add_resolver(g, i, &ev->resolved.fault);
     uint32_t before = i == 0 ? 0 : i - 1; /* most steps go where their neighbours go */
@@ -277,6 +281,10 @@ static enum mp_err on_running(struct mp_graph *g, const struct mp_graph_event *e
         err = mp_graph_call_failed(g, ev);
     else if (ev->kind == MP_GRAPH_CANCEL_RUN)
         err = mp_graph_cancel(g);
+    else if (ev->kind == MP_GRAPH_FETCHED)
+        err = mp_graph_held_fetched(g, ev);
+    else if (ev->kind == MP_GRAPH_LOST)
+        err = mp_graph_held_lost(g, ev->lost.node);
     if (err == MP_OK)
         err = mp_graph_call_timers(g);
     return err != MP_OK ? err : mp_graph_advance(g);
@@ -290,7 +298,7 @@ static enum mp_err take_event(struct mp_graph *g, const struct mp_graph_event *e
     case MP_GRAPH_PHASE_LOADED:
         if (ev->kind == MP_GRAPH_RESOLVED)
             return on_resolved(g, ev);
-        if (ev->kind == MP_GRAPH_TIMER)
+        if (ev->kind == MP_GRAPH_TIMER || ev->kind == MP_GRAPH_LOST)
             return MP_OK;
         if (ev->kind == MP_GRAPH_CANCEL_RUN)
             return refuse_with(g, MP_CODE_CANCELLED, "RUN_CANCELLED",
@@ -399,6 +407,7 @@ void mp_graph_fini(struct mp_graph *g)
     mp_heap_fini(&g->timers);
     mp_map_fini(&g->interned);
     mp_map_fini(&g->by_name);
+    mp_buf_fini(&g->hole);
     mp_buf_fini(&g->fault);
     mp_buf_fini(&g->hint);
     mp_buf_fini(&g->message);

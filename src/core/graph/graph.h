@@ -57,6 +57,8 @@ enum mp_graph_event_kind {
     MP_GRAPH_COMPLETED,
     MP_GRAPH_FAILED_CALL,
     MP_GRAPH_CANCEL_RUN,
+    MP_GRAPH_FETCHED, /* answer to FETCH, exactly one, also after the run ended */
+    MP_GRAPH_LOST,    /* a node that may hold results is gone */
     MP_GRAPH_TIMER
 };
 
@@ -74,6 +76,7 @@ struct mp_graph_event {
             struct mp_slice version; /* of the module; copied */
             struct mp_slice node;    /* where the router would send it now; copied */
             uint32_t workers;        /* of all providers together: 4 times it bounds `each` */
+            bool is_idempotent;      /* it may run again if its result is lost */
         } resolved;
         struct {
             uint64_t invocation;
@@ -82,7 +85,13 @@ struct mp_graph_event {
             struct mp_slice version; /* what ran; copied */
             uint32_t worker;         /* from 1 */
             uint64_t bytes_in;
+            uint64_t
+                bytes_moved; /* between nodes, for this call: arguments, result, what was fetched */
             struct mp_graph_timing timing;
+            /* The value stayed on the node where it was made: then `value` is its $large form. */
+            bool is_held;
+            uint64_t held;       /* under which `node` holds it; unique there */
+            uint64_t held_bytes; /* its size */
         } completed;
         struct {
             uint64_t invocation;
@@ -91,9 +100,18 @@ struct mp_graph_event {
             struct mp_slice version;
             uint32_t worker; /* 0: it reached none */
             uint64_t bytes_in;
+            uint64_t bytes_moved;
             struct mp_graph_timing timing;
             bool never_began; /* it provably never began: no attempt is counted against it */
         } failed;
+        struct {
+            uint64_t fetch;
+            bool is_lost;          /* its holder does not have it any more, or is gone */
+            struct mp_slice value; /* copied */
+        } fetched;
+        struct {
+            struct mp_slice node; /* is dead: what it held is lost */
+        } lost;
     };
 };
 
@@ -102,6 +120,7 @@ enum mp_graph_effect_kind {
     MP_GRAPH_REFUSED, /* the graph has faults; `refused.error` is the ERROR map; the last effect */
     MP_GRAPH_INVOKE,  /* call a function; answer with COMPLETED or FAILED_CALL */
     MP_GRAPH_CANCEL,  /* that invocation is no longer wanted; still answer it */
+    MP_GRAPH_FETCH,   /* get a held value whole; answer with FETCHED */
     MP_GRAPH_EVENT,   /* `event.body`: a map as watchers get it (event, run_id, seq, at_ms, …) */
     MP_GRAPH_FINISHED /* `finished.run` is the run object; the last effect */
 };
@@ -129,7 +148,8 @@ struct mp_graph_effect {
             uint32_t index;       /* element of `each`, from 1; 0: none */
             uint32_t attempt;     /* from 1 */
             struct mp_slice fun;
-            struct mp_slice args; /* MessagePack array */
+            struct mp_slice args; /* MessagePack array; with holes, see below, if has_holes */
+            bool has_holes;
             struct mp_slice version;
             struct mp_slice on;
             struct mp_slice cluster;
@@ -140,6 +160,12 @@ struct mp_graph_effect {
         struct {
             uint64_t invocation;
         } cancel;
+        struct {
+            uint64_t fetch; /* unique in the run */
+            struct mp_slice node;
+            uint64_t held;
+            uint64_t bytes;
+        } fetch;
         struct {
             struct mp_slice body;
         } event;
@@ -156,6 +182,20 @@ struct mp_graph_effects {
     const struct mp_graph_effect *items;
     uint32_t count;
 };
+
+/* A value that stays where it was made stands in arguments as a hole: a MessagePack extension of
+ * this type, around the array [node, held, path]. Extensions are refused in values from outside, so
+ * a hole is never data. Whoever runs the call gets the parts from their holders, straight from
+ * there, and fills them in. */
+#define MP_GRAPH_HOLE_EXT 0x48
+
+/* The part of a value at `path`. MP_ENOENT: `message` (cleared first) says which field is missing
+ * and which are there, as a step that cannot find it says; MP_EINVAL: no path. */
+MP_MUST_USE enum mp_err mp_graph_cut(struct mp_slice value, struct mp_slice path,
+                                     struct mp_slice *found, struct mp_buf *message);
+/* Appends the $large form of a value: {"$large": {"bytes", "type", "preview"}}. MP_ECORRUPT,
+ * MP_EDEPTH: it is not one well-formed value, or nested too deep to be a result. */
+MP_MUST_USE enum mp_err mp_graph_put_large_form(struct mp_slice value, struct mp_buf *out);
 
 /* Bytes and alignment (16) that init wants. */
 size_t mp_graph_size(void);

@@ -23,17 +23,18 @@ enum mp_graph_piece_kind {
     MP_GRAPH_PIECE_RAW,
     MP_GRAPH_PIECE_REF,
     MP_GRAPH_PIECE_ITEM,
-    MP_GRAPH_PIECE_INDEX
+    MP_GRAPH_PIECE_INDEX,
+    MP_GRAPH_PIECE_HOLE /* only in bound templates: a reference to a held result */
 };
 
 /* A template is a run of pieces; building the value is writing them one after the other. The pieces
  * of a reference's default follow it, and are passed over when the reference holds. */
 struct mp_graph_piece {
     enum mp_graph_piece_kind kind;
-    uint32_t step;          /* REF: its target, or MP_GRAPH_INPUT */
+    uint32_t step;          /* REF, HOLE: its target, or MP_GRAPH_INPUT */
     uint32_t default_count; /* REF: pieces of its default */
     bool has_default;
-    struct mp_slice text; /* RAW: bytes; ITEM: path; REF: path after the step's name */
+    struct mp_slice text; /* RAW: bytes; ITEM: path; REF, HOLE: path after the step's name */
 };
 
 struct mp_graph_range {
@@ -62,6 +63,14 @@ enum mp_graph_place {
     MP_GRAPH_PLACE_VALUE,     /* `each`, `when`, `unless`: references */
     MP_GRAPH_PLACE_OUTPUT,    /* references, which make no edge */
     MP_GRAPH_PLACE_DATA       /* `input`, a default of `on_error`: $lit alone */
+};
+
+/* What a template is bound for: what becomes of references to results that are held elsewhere, and
+ * to skipped steps. */
+enum mp_graph_bind {
+    MP_GRAPH_BIND_VALUE, /* nothing that it reads may be held */
+    MP_GRAPH_BIND_ARGS,  /* references to held results become holes */
+    MP_GRAPH_BIND_OUTPUT /* as VALUE; a skipped step is null */
 };
 
 /* Why a template could not be built. */
@@ -139,12 +148,18 @@ struct mp_graph_step_record {
     bool has_each;
     bool is_referred;      /* by another step: not a leaf */
     bool is_output_needed; /* the output reads it */
+    bool is_output_strict; /* and not only as a default */
+    bool is_idempotent;
     /* as it runs */
     enum mp_graph_state state;
     enum mp_graph_because because;
     bool is_defaulted;
-    bool is_queued; /* in the ready queue */
-    bool is_shrunk; /* `result` is the $large form: the whole is gone */
+    bool is_queued;  /* in the ready queue */
+    bool is_shrunk;  /* `result` is the $large form: the whole is gone */
+    bool is_held;    /* `result` is the $large form: the whole is at `holder` */
+    bool is_lost;    /* what `holder` had is lost */
+    bool is_listed;  /* to be looked at again */
+    bool is_blocked; /* running: waits for a value before its next call */
     uint32_t because_step;
     uint32_t waiting; /* inputs that have not ended */
     uint32_t readers; /* referring steps that have not ended */
@@ -156,6 +171,13 @@ struct mp_graph_step_record {
     uint32_t ended_seq; /* from 1, in the order of ending */
     uint32_t queue_next;
     uint32_t ended_next;
+    uint32_t again_next;
+    uint32_t parked; /* its call that waits for inputs, plus 1; 0: none */
+    uint32_t reruns; /* because its result was lost */
+    uint32_t holder; /* interned; of its result, 0: none */
+    uint64_t held;   /* under which the holder has it */
+    uint64_t held_bytes;
+    uint64_t fetch;        /* that is under way; 0: none */
     uint32_t retries_told; /* events about elements */
     mp_time started_at;    /* MP_NEVER: not started */
     mp_time ended_at;
@@ -209,6 +231,8 @@ enum mp_graph_call_state {
     MP_GRAPH_CALL_OUT,
     MP_GRAPH_CALL_PAUSED,  /* until its timer */
     MP_GRAPH_CALL_QUEUED,  /* for its next attempt */
+    MP_GRAPH_CALL_PARKED,  /* its step waits for inputs that were lost */
+    MP_GRAPH_CALL_FETCHED, /* an element that completed; its result is on its way */
     MP_GRAPH_CALL_DROPPED, /* nobody wants it, but it stands in the queue */
     MP_GRAPH_CALL_GIVEN_UP /* nobody wants the answer, which is still to come */
 };
@@ -219,6 +243,11 @@ struct mp_graph_call {
     uint32_t step;
     uint32_t index; /* element from 1, or 0 */
     uint32_t attempt;
+    uint32_t uncounted; /* attempts that the step's `retries` do not count */
+    uint32_t losses;    /* of inputs that it could not get, or of its result */
+    bool has_holes;
+    uint32_t holder; /* of an element's result; interned */
+    uint64_t fetch;
     uint32_t serial; /* of the machine's step that handed it out */
     uint32_t next;   /* free list, or queue for the next attempt */
     uint32_t list_prev;
@@ -302,8 +331,10 @@ struct mp_graph {
     mp_time cancel_give_up; /* MP_NEVER unless cancelling */
     uint32_t counts[MP_GRAPH_STATES];
     uint32_t ended;
+    uint32_t ends; /* counted on when a step runs again */
     uint32_t levels_done;
-    uint32_t done_before; /* steps that succeeded in levels told so far */
+    uint32_t levels_undone; /* steps of such levels that run again */
+    uint32_t done_before;   /* steps that succeeded in levels told so far */
     uint64_t event_seq;
     size_t kept_bytes;
     bool has_lost_results; /* dropped when memory ran out */
@@ -313,6 +344,18 @@ struct mp_graph {
     uint32_t ready_last;
     uint32_t ended_first; /* steps whose end has not been passed on */
     uint32_t ended_last;
+    uint32_t again_first; /* steps to be looked at again */
+    uint32_t again_last;
+
+    /* results that stay where they were made */
+    bool has_held;  /* there was one */
+    bool has_rerun; /* one was lost, and its step ran again */
+    uint32_t fetches;
+    uint32_t fetches_open;
+    uint32_t holes;      /* put into arguments so far */
+    uint32_t lost_input; /* of the step that was looked at last */
+    uint64_t bytes_moved;
+    struct mp_buf hole;
 
     /* calls */
     struct mp_graph_call *calls;
@@ -424,13 +467,16 @@ MP_MUST_USE enum mp_err mp_graph_template_compile(struct mp_graph *g, uint32_t a
                                                   struct mp_graph_range *range);
 /* Whether `value` has the form of a reference. */
 bool mp_graph_template_is_ref(struct mp_slice value);
-/* Fills a template's references in: `into` then holds RAW, ITEM and INDEX pieces only. MP_ENOENT
- * with `miss` told; with is_output a skipped step is null instead. */
+/* Fills a template's references in: `into` then holds no REF pieces. MP_ENOENT with `miss` told. */
 MP_MUST_USE enum mp_err mp_graph_template_bind(struct mp_graph *g, struct mp_graph_range range,
-                                               bool is_output, struct mp_graph_pieces *into,
+                                               enum mp_graph_bind how, struct mp_graph_pieces *into,
                                                struct mp_graph_miss *miss);
-/* Appends the bound template's value for one element. MP_ETOOLARGE over `bytes_max`. */
-MP_MUST_USE enum mp_err mp_graph_template_join(const struct mp_graph_pieces *bound,
+/* Whether a reference with a default stands for its target's value, which must not be held. */
+bool mp_graph_template_holds(const struct mp_graph *g, const struct mp_graph_piece *ref);
+/* Appends the bound template's value for one element. MP_ETOOLARGE over `bytes_max`; MP_ENOENT as
+ * for binding, from $item or from a hole whose value has come in the meantime. */
+MP_MUST_USE enum mp_err mp_graph_template_join(struct mp_graph *g,
+                                               const struct mp_graph_pieces *bound,
                                                struct mp_slice item, uint32_t index,
                                                size_t bytes_max, struct mp_buf *out,
                                                struct mp_graph_miss *miss);
@@ -452,8 +498,17 @@ MP_MUST_USE enum mp_err mp_graph_step_skip(struct mp_graph *g, uint32_t step,
                                            enum mp_graph_because because, uint32_t because_step);
 void mp_graph_step_stop(struct mp_graph *g, uint32_t step);
 void mp_graph_step_move(struct mp_graph *g, uint32_t step, enum mp_graph_state state);
+/* Its first call is handed out: it runs, and is told so unless it ran before. */
+MP_MUST_USE enum mp_err mp_graph_step_begin(struct mp_graph *g, uint32_t step);
 /* Puts a step that has calls to hand out into the ready queue. */
 void mp_graph_step_queue(struct mp_graph *g, uint32_t step);
+/* Has the step looked at again before anything else is handed out: whether its inputs are there,
+ * whether it can go on. */
+void mp_graph_step_look_again(struct mp_graph *g, uint32_t step);
+/* Ends the step because its arguments could not be bound: MP_ENOENT, MP_ETOOLARGE. Other errors are
+ * returned. */
+MP_MUST_USE enum mp_err mp_graph_step_fail_args(struct mp_graph *g, uint32_t step, enum mp_err why,
+                                                const struct mp_graph_miss *miss);
 /* Fails the step, or its element `index`, for a value over value_bytes_max. */
 MP_MUST_USE enum mp_err mp_graph_step_fail_large(struct mp_graph *g, uint32_t step, uint32_t index,
                                                  const char *what);
@@ -468,8 +523,13 @@ bool mp_graph_call_has_room(const struct mp_graph *g);
  * for it. MP_ENOENT, MP_ETOOLARGE: as mp_graph_template_join, nothing handed out. */
 MP_MUST_USE enum mp_err mp_graph_call_begin(struct mp_graph *g, uint32_t step, uint32_t index,
                                             struct mp_slice item, struct mp_graph_miss *miss);
-/* Hands out the next attempt of a call that waits for it. */
+/* Hands out the next attempt of a call that waits for it, unless inputs are missing again. */
 MP_MUST_USE enum mp_err mp_graph_call_again(struct mp_graph *g, uint32_t call);
+/* Puts the call into the queue for its next attempt. */
+void mp_graph_call_queue(struct mp_graph *g, uint32_t call);
+/* The result of an element is there, or lost. */
+MP_MUST_USE enum mp_err mp_graph_call_fetched(struct mp_graph *g, uint32_t call,
+                                              const struct mp_graph_event *e);
 MP_MUST_USE enum mp_err mp_graph_call_completed(struct mp_graph *g, const struct mp_graph_event *e);
 MP_MUST_USE enum mp_err mp_graph_call_failed(struct mp_graph *g, const struct mp_graph_event *e);
 MP_MUST_USE enum mp_err mp_graph_call_timers(struct mp_graph *g);
@@ -488,11 +548,54 @@ MP_MUST_USE enum mp_err mp_graph_each_completed(struct mp_graph *g, uint32_t ste
 MP_MUST_USE enum mp_err mp_graph_each_failed(struct mp_graph *g, uint32_t step, uint32_t index,
                                              struct mp_slice error, enum mp_code code,
                                              bool is_fatal);
+/* An element's arguments could not be joined: MP_ENOENT, MP_ETOOLARGE; others are returned. */
+MP_MUST_USE enum mp_err mp_graph_each_fail_args(struct mp_graph *g, uint32_t step, uint32_t index,
+                                                enum mp_err why, const struct mp_graph_miss *miss);
+/* Its inputs, of which some were lost, are there again. */
+MP_MUST_USE enum mp_err mp_graph_each_resume(struct mp_graph *g, uint32_t step);
+/* Whether it waits for nothing but inputs. */
+bool mp_graph_each_is_parked(const struct mp_graph *g, uint32_t step);
+MP_MUST_USE enum mp_err mp_graph_each_give_up(struct mp_graph *g, uint32_t step);
 MP_MUST_USE enum mp_err mp_graph_each_ran_on(struct mp_graph *g, uint32_t step, uint32_t node);
 bool mp_graph_each_has_more(const struct mp_graph *g, uint32_t step);
 /* Frees what only a running step needs. */
 void mp_graph_each_settle(struct mp_graph *g, uint32_t step);
 void mp_graph_each_free(struct mp_graph *g, uint32_t step);
+
+/* held.c: results that stay where they were made */
+
+enum mp_graph_held_state {
+    MP_GRAPH_HELD_READY,
+    MP_GRAPH_HELD_WAIT, /* for a value, or for a step that runs again */
+    MP_GRAPH_HELD_LOST  /* for good: g->lost_input */
+};
+/* Sees to it that what a template needs is there: has values fetched, lost ones made again. With
+ * `may_be_holes` those that stay with their holders need not come. What it waits for has the step
+ * looked at again. `state` is only made worse. */
+MP_MUST_USE enum mp_err mp_graph_held_prepare(struct mp_graph *g, struct mp_graph_range range,
+                                              bool may_be_holes, enum mp_graph_held_state *state);
+/* The same for the arguments of a step whose next call is to be handed out. If `may` comes back
+ * false it waits, or has been ended because an input is lost for good. */
+MP_MUST_USE enum mp_err mp_graph_held_may_call(struct mp_graph *g, uint32_t step, bool *may);
+/* The same for the output. */
+MP_MUST_USE enum mp_err mp_graph_held_prepare_output(struct mp_graph *g, bool *is_ready);
+/* A FETCH effect; `key` is a step, or a call with MP_GRAPH_FETCH_CALL. */
+#define MP_GRAPH_FETCH_CALL 0x80000000u
+MP_MUST_USE enum mp_err mp_graph_held_fetch(struct mp_graph *g, uint32_t key, uint32_t holder,
+                                            uint64_t held, uint64_t bytes, uint64_t *fetch);
+MP_MUST_USE enum mp_err mp_graph_held_fetched(struct mp_graph *g, const struct mp_graph_event *e);
+MP_MUST_USE enum mp_err mp_graph_held_lost(struct mp_graph *g, struct mp_slice node);
+/* Whether something that the step's arguments read is known to be lost, or is being made again. */
+bool mp_graph_held_has_lost(const struct mp_graph *g, uint32_t step);
+/* Encodes a hole into g->hole. */
+MP_MUST_USE enum mp_err mp_graph_held_put_hole(struct mp_graph *g,
+                                               const struct mp_graph_step_record *s,
+                                               struct mp_slice path);
+/* The ERROR map of a MISSING_FIELD that was found by whoever filled the holes, as if it had been
+ * found here: with the name of the step that lacks the field, which only this machine knows. */
+MP_MUST_USE enum mp_err mp_graph_held_make_missing(struct mp_graph *g, uint32_t step,
+                                                   const struct mp_fault *f,
+                                                   struct mp_slice *error);
 
 /* record.c, summary.c */
 MP_MUST_USE enum mp_err mp_graph_record_put(struct mp_graph *g, struct mp_buf *out);

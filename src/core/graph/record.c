@@ -128,6 +128,11 @@ static void put_level(struct mp_graph *g, struct mp_out *o, uint32_t level, uint
 
 void mp_graph_put_level(struct mp_graph *g, struct mp_out *o, uint32_t level)
 {
+    if (g->has_rerun) {
+        g->done_before = 0;
+        for (uint32_t k = 0; k < level; k++)
+            g->done_before += count_done(g, g->level_first[k], g->level_first[k + 1]);
+    }
     put_level(g, o, level, g->done_before);
     g->done_before += count_done(g, g->level_first[level], g->level_first[level + 1]);
 }
@@ -262,6 +267,16 @@ void mp_graph_put_deps(struct mp_graph *g, struct mp_out *o, const struct mp_gra
     mp_out_array(o, s->deps.count);
     for (uint32_t k = s->deps.first; k < s->deps.first + s->deps.count; k++)
         mp_out_str(o, g->steps[g->edges[k] & MP_GRAPH_EDGE_STEP].name);
+}
+
+enum mp_err mp_graph_put_large_form(struct mp_slice value, struct mp_buf *out)
+{
+    struct mp_out o = mp_out_of(out);
+    enum mp_err err = mp_graph_depth_check(value, MP_DEPTH_MAX);
+    if (err != MP_OK)
+        return err;
+    mp_graph_put_large(&o, value);
+    return o.err;
 }
 
 enum mp_err mp_graph_record_put(struct mp_graph *g, struct mp_buf *out)

@@ -4,17 +4,21 @@
  *
  * The first step that fails turns the run from going to failing: what has been handed out finishes
  * (with its retries and elements), what depends on the failed step is skipped, nothing new starts,
- * and what is left is cancelled at the end. Only mp_graph_step_move() changes a step's state. */
+ * and what is left is cancelled at the end. Only mp_graph_step_move() changes a step's state.
+ *
+ * A step that ended well may have to run again because its result was lost (see held.c): its end is
+ * then taken back, and passed on a second time to the steps that read it. */
 #include "src/core/graph/graph_internal.h"
 
 #define MOVE(state) (1u << (state))
 
 static const unsigned moves[MP_GRAPH_STATES] = {
     [MP_GRAPH_PENDING] = MOVE(MP_GRAPH_READY) | MOVE(MP_GRAPH_SKIPPED) | MOVE(MP_GRAPH_STOPPED),
-    [MP_GRAPH_READY] = MOVE(MP_GRAPH_ACTIVE) | MOVE(MP_GRAPH_DONE) | MOVE(MP_GRAPH_BROKEN) |
-                       MOVE(MP_GRAPH_SKIPPED) | MOVE(MP_GRAPH_STOPPED),
+    [MP_GRAPH_READY] = MOVE(MP_GRAPH_PENDING) | MOVE(MP_GRAPH_ACTIVE) | MOVE(MP_GRAPH_DONE) |
+                       MOVE(MP_GRAPH_BROKEN) | MOVE(MP_GRAPH_SKIPPED) | MOVE(MP_GRAPH_STOPPED),
     [MP_GRAPH_ACTIVE] = MOVE(MP_GRAPH_DONE) | MOVE(MP_GRAPH_BROKEN) | MOVE(MP_GRAPH_SKIPPED) |
                         MOVE(MP_GRAPH_STOPPED) | MOVE(MP_GRAPH_LATE),
+    [MP_GRAPH_DONE] = MOVE(MP_GRAPH_PENDING),
 };
 
 void mp_graph_step_move(struct mp_graph *g, uint32_t step, enum mp_graph_state state)
@@ -67,6 +71,20 @@ void mp_graph_step_queue(struct mp_graph *g, uint32_t step)
     g->ready_last = step;
 }
 
+void mp_graph_step_look_again(struct mp_graph *g, uint32_t step)
+{
+    struct mp_graph_step_record *s = &g->steps[step];
+    if (s->is_listed)
+        return;
+    s->is_listed = true;
+    s->again_next = MP_GRAPH_NONE;
+    if (g->again_first == MP_GRAPH_NONE)
+        g->again_first = step;
+    else
+        g->steps[g->again_last].again_next = step;
+    g->again_last = step;
+}
+
 static void unqueue_first(struct mp_graph *g)
 {
     struct mp_graph_step_record *s = &g->steps[g->ready_first];
@@ -76,11 +94,12 @@ static void unqueue_first(struct mp_graph *g)
 }
 
 /* A large result that no step and no output will read again is shown by its $large form from now
- * on; small ones stay, since a run that fails later returns them. */
+ * on; small ones stay, since a run that fails later returns them. One that came from its holder is
+ * held there as before. */
 static void shrink_result(struct mp_graph *g, struct mp_graph_step_record *s)
 {
     if (s->state != MP_GRAPH_DONE || s->readers != 0 || s->is_output_needed || s->is_shrunk ||
-        s->result.size <= MP_TRACE_RESULT_MAX)
+        s->is_held || s->result.size <= MP_TRACE_RESULT_MAX)
         return;
     struct mp_slice small;
     mp_buf_clear(&g->message);
@@ -92,7 +111,8 @@ static void shrink_result(struct mp_graph *g, struct mp_graph_step_record *s)
     g->kept_bytes -= s->result.size - small.size;
     mp_graph_drop(g, &s->result);
     s->result = small;
-    s->is_shrunk = true;
+    s->is_held = s->holder != 0;
+    s->is_shrunk = !s->is_held;
 }
 
 static void release_inputs(struct mp_graph *g, const struct mp_graph_step_record *s)
@@ -114,9 +134,12 @@ static enum mp_err end_step(struct mp_graph *g, uint32_t step, enum mp_graph_sta
     mp_assert(has_ended(s));
     mp_graph_each_settle(g, step);
     s->ended_at = g->now;
-    s->ended_seq = ++g->ended;
-    if (state == MP_GRAPH_DONE || state == MP_GRAPH_SKIPPED)
+    s->ended_seq = ++g->ends;
+    g->ended++;
+    if (state == MP_GRAPH_DONE || state == MP_GRAPH_SKIPPED) {
         g->level_left[s->level]--;
+        g->levels_undone -= s->level < g->levels_done;
+    }
     s->ended_next = MP_GRAPH_NONE;
     if (g->ended_first == MP_GRAPH_NONE)
         g->ended_first = step;
@@ -142,7 +165,7 @@ enum mp_err mp_graph_step_succeed(struct mp_graph *g, uint32_t step, struct mp_s
     struct mp_graph_step_record *s = &g->steps[step];
     mp_assert(s->result.size == 0 && own_result.size != 0);
     s->result = own_result;
-    s->bytes_out = own_result.size;
+    s->bytes_out = s->is_held ? s->held_bytes : own_result.size;
     return end_step(g, step, MP_GRAPH_DONE);
 }
 
@@ -160,7 +183,8 @@ void mp_graph_step_stop(struct mp_graph *g, uint32_t step)
     mp_graph_step_move(g, step, MP_GRAPH_STOPPED);
     mp_graph_each_settle(g, step);
     s->ended_at = g->now;
-    s->ended_seq = ++g->ended;
+    s->ended_seq = ++g->ends;
+    g->ended++;
 }
 
 static enum mp_err take_default(struct mp_graph *g, uint32_t step)
@@ -169,10 +193,11 @@ static enum mp_err take_default(struct mp_graph *g, uint32_t step)
     struct mp_graph_miss miss;
     struct mp_slice value;
     g->bound.count = 0;
-    enum mp_err err = mp_graph_template_bind(g, s->on_error_value, false, &g->bound, &miss);
+    enum mp_err err =
+        mp_graph_template_bind(g, s->on_error_value, MP_GRAPH_BIND_VALUE, &g->bound, &miss);
     mp_buf_clear(&g->message);
     if (err == MP_OK)
-        err = mp_graph_template_join(&g->bound, (struct mp_slice){0}, 0, SIZE_MAX, &g->message,
+        err = mp_graph_template_join(g, &g->bound, (struct mp_slice){0}, 0, SIZE_MAX, &g->message,
                                      &miss);
     mp_assert(err != MP_ENOENT);
     if (err == MP_OK)
@@ -247,7 +272,7 @@ static enum mp_err test(struct mp_graph *g, struct mp_graph_range condition, boo
                         struct mp_graph_miss *miss)
 {
     g->bound.count = 0;
-    enum mp_err err = mp_graph_template_bind(g, condition, false, &g->bound, miss);
+    enum mp_err err = mp_graph_template_bind(g, condition, MP_GRAPH_BIND_VALUE, &g->bound, miss);
     if (err == MP_ENOENT && !miss->is_skipped) {
         *is_true = false;
         return MP_OK;
@@ -260,12 +285,50 @@ static enum mp_err test(struct mp_graph *g, struct mp_graph_range condition, boo
     return MP_OK;
 }
 
-/* Everything it depends on has ended, and none of it skips it. */
+/* Whether the values that the step's conditions, or its list and arguments, need are there. */
+static enum mp_err has_values(struct mp_graph *g, uint32_t step, bool has_begun, bool *has_all)
+{
+    const struct mp_graph_step_record *s = &g->steps[step];
+    enum mp_graph_held_state state = MP_GRAPH_HELD_READY;
+    enum mp_err err = MP_OK;
+    if (!has_begun) {
+        err = mp_graph_held_prepare(g, s->when, false, &state);
+        if (err == MP_OK)
+            err = mp_graph_held_prepare(g, s->unless, false, &state);
+    } else {
+        err = mp_graph_held_prepare(g, s->each, false, &state);
+        if (err == MP_OK)
+            err = mp_graph_held_prepare(g, s->args, true, &state);
+    }
+    *has_all = state == MP_GRAPH_HELD_READY;
+    return err;
+}
+
+static enum mp_err go_ready(struct mp_graph *g, uint32_t step)
+{
+    bool has_all = true;
+    enum mp_err err = g->has_held ? has_values(g, step, true, &has_all) : MP_OK;
+    if (err != MP_OK || !has_all)
+        return err;
+    mp_graph_step_move(g, step, MP_GRAPH_READY);
+    mp_graph_step_queue(g, step);
+    return MP_OK;
+}
+
+/* Everything it depends on has ended, and none of it skips it. It stays pending while values are
+ * fetched that must be here; a step that runs again was let through before. */
 static enum mp_err make_ready(struct mp_graph *g, uint32_t step)
 {
     const struct mp_graph_step_record *s = &g->steps[step];
     struct mp_graph_miss miss;
     bool is_true = true;
+    if (s->reruns != 0)
+        return go_ready(g, step);
+    if (g->has_held) {
+        enum mp_err missing = has_values(g, step, false, &is_true);
+        if (missing != MP_OK || !is_true)
+            return missing;
+    }
     enum mp_graph_because because = MP_GRAPH_BECAUSE_WHEN;
     enum mp_err err = s->when.count != 0 ? test(g, s->when, &is_true, &miss) : MP_OK;
     if (err == MP_OK && is_true && s->unless.count != 0) {
@@ -279,8 +342,27 @@ static enum mp_err make_ready(struct mp_graph *g, uint32_t step)
         return err;
     if (!is_true)
         return mp_graph_step_skip(g, step, because, MP_GRAPH_NONE);
-    mp_graph_step_move(g, step, MP_GRAPH_READY);
-    mp_graph_step_queue(g, step);
+    return go_ready(g, step);
+}
+
+/* The end of a step that ran again. Its first end was passed on too: what only comes after it waits
+ * no more; what reads it may run already. */
+static enum mp_err pass_rerun_to(struct mp_graph *g, uint32_t from, uint32_t edge, bool is_failure)
+{
+    uint32_t to = edge & MP_GRAPH_EDGE_STEP;
+    struct mp_graph_step_record *d = &g->steps[to];
+    if (is_failure && d->state == MP_GRAPH_ACTIVE)
+        return MP_OK; /* what is out finishes */
+    if (is_failure && d->state == MP_GRAPH_PENDING)
+        return mp_graph_step_skip(g, to, MP_GRAPH_BECAUSE_FAILURE, from);
+    if (!(edge & MP_GRAPH_EDGE_REF))
+        return MP_OK;
+    mp_assert((d->state == MP_GRAPH_PENDING || d->state == MP_GRAPH_ACTIVE) && d->waiting != 0);
+    if (g->steps[from].state == MP_GRAPH_SKIPPED && (edge & MP_GRAPH_EDGE_STRICT) &&
+        d->state == MP_GRAPH_PENDING)
+        return mp_graph_step_skip(g, to, MP_GRAPH_BECAUSE_INPUT, from);
+    if (--d->waiting == 0)
+        mp_graph_step_look_again(g, to);
     return MP_OK;
 }
 
@@ -293,13 +375,20 @@ static enum mp_err pass_end_to(struct mp_graph *g, uint32_t from, uint32_t edge)
                       (s->state == MP_GRAPH_SKIPPED && s->because == MP_GRAPH_BECAUSE_FAILURE);
     if (has_ended(d))
         return MP_OK;
+    if (s->reruns != 0)
+        return pass_rerun_to(g, from, edge, is_failure);
     mp_assert(d->state == MP_GRAPH_PENDING && d->waiting != 0);
     if (is_failure)
         return mp_graph_step_skip(g, to, MP_GRAPH_BECAUSE_FAILURE, from);
     if (s->state == MP_GRAPH_SKIPPED && (edge & MP_GRAPH_EDGE_STRICT))
         return mp_graph_step_skip(g, to, MP_GRAPH_BECAUSE_INPUT, from);
-    d->waiting--;
-    return d->waiting == 0 && g->mode == MP_GRAPH_GOING ? make_ready(g, to) : MP_OK;
+    if (--d->waiting != 0 || g->mode != MP_GRAPH_GOING)
+        return MP_OK;
+    if (!g->has_held)
+        return make_ready(g, to);
+    /* A lost input takes the end of a step back, which is passed on first. */
+    mp_graph_step_look_again(g, to);
+    return MP_OK;
 }
 
 static enum mp_err pass_ends_on(struct mp_graph *g)
@@ -317,32 +406,75 @@ static enum mp_err pass_ends_on(struct mp_graph *g)
     return MP_OK;
 }
 
+/* Looks at the steps that were waiting for something: until one ends, which is passed on first. */
+static enum mp_err look_again(struct mp_graph *g)
+{
+    enum mp_err err = MP_OK;
+    while (err == MP_OK && g->again_first != MP_GRAPH_NONE && g->ended_first == MP_GRAPH_NONE) {
+        uint32_t step = g->again_first;
+        struct mp_graph_step_record *s = &g->steps[step];
+        g->again_first = s->again_next;
+        s->is_listed = false;
+        if (s->waiting != 0 || g->mode == MP_GRAPH_CANCELLING)
+            continue;
+        if (s->state == MP_GRAPH_PENDING && g->mode == MP_GRAPH_GOING) {
+            err = make_ready(g, step);
+        } else if (s->state == MP_GRAPH_ACTIVE && s->has_each) {
+            s->is_blocked = false;
+            err = mp_graph_each_resume(g, step);
+        } else if (s->state == MP_GRAPH_ACTIVE && s->parked != 0) {
+            s->is_blocked = false;
+            mp_graph_call_queue(g, s->parked - 1);
+            s->parked = 0;
+        }
+    }
+    return err;
+}
+
 static enum mp_err report_levels(struct mp_graph *g)
 {
     enum mp_err err = MP_OK;
-    while (err == MP_OK && g->levels_done < g->levels && g->level_left[g->levels_done] == 0)
+    while (err == MP_OK && g->levels_done < g->levels && g->level_left[g->levels_done] == 0 &&
+           g->levels_undone == 0)
         err = mp_graph_tell_level(g, g->levels_done++);
     return err;
 }
 
 /* --- handing out --- */
 
+enum mp_err mp_graph_step_begin(struct mp_graph *g, uint32_t step)
+{
+    struct mp_graph_step_record *s = &g->steps[step];
+    mp_graph_step_move(g, step, MP_GRAPH_ACTIVE);
+    if (s->started_at != MP_NEVER)
+        return MP_OK;
+    s->started_at = g->now;
+    return mp_graph_tell_step_started(g, step);
+}
+
+enum mp_err mp_graph_step_fail_args(struct mp_graph *g, uint32_t step, enum mp_err why,
+                                    const struct mp_graph_miss *miss)
+{
+    struct mp_slice error;
+    if (why == MP_ETOOLARGE)
+        return mp_graph_step_fail_large(g, step, 0, "the arguments are");
+    if (why != MP_ENOENT)
+        return why;
+    if (miss->is_skipped)
+        return mp_graph_step_skip(g, step, MP_GRAPH_BECAUSE_INPUT, miss->step);
+    enum mp_err err = mp_graph_make_missing(g, miss, step, 0, &error);
+    return err != MP_OK ? err : mp_graph_step_fail(g, step, error, MP_CODE_INVALID_ARGUMENT, false);
+}
+
 static enum mp_err begin_plain(struct mp_graph *g, uint32_t step)
 {
     struct mp_graph_miss miss;
-    struct mp_slice error;
     g->bound.count = 0;
-    enum mp_err err = mp_graph_template_bind(g, g->steps[step].args, false, &g->bound, &miss);
-    if (err == MP_ENOENT && miss.is_skipped)
-        return mp_graph_step_skip(g, step, MP_GRAPH_BECAUSE_INPUT, miss.step);
-    if (err == MP_ENOENT) {
-        err = mp_graph_make_missing(g, &miss, step, 0, &error);
-        return err != MP_OK ? err
-                            : mp_graph_step_fail(g, step, error, MP_CODE_INVALID_ARGUMENT, false);
-    }
+    enum mp_err err =
+        mp_graph_template_bind(g, g->steps[step].args, MP_GRAPH_BIND_ARGS, &g->bound, &miss);
     if (err == MP_OK)
         err = mp_graph_call_begin(g, step, 0, (struct mp_slice){0}, &miss);
-    return err == MP_ETOOLARGE ? mp_graph_step_fail_large(g, step, 0, "the arguments are") : err;
+    return err != MP_OK ? mp_graph_step_fail_args(g, step, err, &miss) : MP_OK;
 }
 
 /* Serves the first of the ready queue: a step that has not begun, or one with more elements. */
@@ -360,6 +492,12 @@ static enum mp_err serve_first(struct mp_graph *g)
     unqueue_first(g);
     if (s->state != MP_GRAPH_READY || g->mode != MP_GRAPH_GOING)
         return MP_OK;
+    if (g->has_held) {
+        bool may;
+        enum mp_err err = mp_graph_held_may_call(g, step, &may);
+        if (err != MP_OK || !may)
+            return err;
+    }
     return s->has_each ? mp_graph_each_begin(g, step) : begin_plain(g, step);
 }
 
@@ -375,6 +513,8 @@ static enum mp_err hand_out(struct mp_graph *g)
             err = mp_graph_call_again(g, call);
         else
             mp_graph_call_free(g, call);
+        if (g->ended_first != MP_GRAPH_NONE)
+            return err;
     }
     while (err == MP_OK && g->ready_first != MP_GRAPH_NONE && mp_graph_call_has_room(g)) {
         err = serve_first(g);
@@ -411,10 +551,10 @@ static enum mp_err put_output(struct mp_graph *g, struct mp_graph_miss *miss)
     if (!g->has_output)
         return put_leaves(g, &o);
     g->bound.count = 0;
-    enum mp_err err = mp_graph_template_bind(g, g->output, true, &g->bound, miss);
+    enum mp_err err = mp_graph_template_bind(g, g->output, MP_GRAPH_BIND_OUTPUT, &g->bound, miss);
     if (err == MP_OK)
-        err = mp_graph_template_join(&g->bound, (struct mp_slice){0}, 0, g->config.value_bytes_max,
-                                     &g->output_bytes, miss);
+        err = mp_graph_template_join(g, &g->bound, (struct mp_slice){0}, 0,
+                                     g->config.value_bytes_max, &g->output_bytes, miss);
     return err != MP_OK ? err : mp_graph_depth_check(mp_buf_slice(&g->output_bytes), MP_DEPTH_MAX);
 }
 
@@ -460,7 +600,8 @@ static void stop_rest(struct mp_graph *g, enum mp_graph_state active)
             mp_graph_step_move(g, i, MP_GRAPH_LATE);
             mp_graph_each_settle(g, i);
             g->steps[i].ended_at = g->now;
-            g->steps[i].ended_seq = ++g->ended;
+            g->steps[i].ended_seq = ++g->ends;
+            g->ended++;
         } else if (!has_ended(&g->steps[i])) {
             mp_graph_step_stop(g, i);
         }
@@ -522,23 +663,67 @@ static bool is_over(const struct mp_graph *g)
     return false;
 }
 
-enum mp_err mp_graph_advance(struct mp_graph *g)
+/* In a failing run nothing starts, also not again: what has begun and waits for that ends. */
+static enum mp_err stop_parked(struct mp_graph *g)
+{
+    enum mp_err err = MP_OK;
+    for (uint32_t i = 0; err == MP_OK && i < g->count; i++) {
+        struct mp_graph_step_record *s = &g->steps[i];
+        if (s->state != MP_GRAPH_ACTIVE || s->waiting == 0)
+            continue;
+        if (s->has_each ? !mp_graph_each_is_parked(g, i) : s->parked == 0)
+            continue;
+        if (s->has_each)
+            err = mp_graph_each_give_up(g, i);
+        else
+            mp_graph_call_free(g, s->parked - 1);
+        s->parked = 0;
+        mp_graph_step_stop(g, i);
+    }
+    return err;
+}
+
+static bool has_more_to_do(const struct mp_graph *g)
+{
+    return g->ended_first != MP_GRAPH_NONE || g->again_first != MP_GRAPH_NONE;
+}
+
+static enum mp_err go_on(struct mp_graph *g)
 {
     enum mp_err err;
     do {
         err = pass_ends_on(g);
+        if (err == MP_OK && g->again_first != MP_GRAPH_NONE)
+            err = look_again(g);
         if (err == MP_OK)
             err = report_levels(g);
-        if (err == MP_OK)
+        if (err == MP_OK && g->ended_first == MP_GRAPH_NONE)
             err = hand_out(g);
-    } while (err == MP_OK && g->ended_first != MP_GRAPH_NONE);
-    if (err != MP_OK)
-        return err;
-    mp_assert_slow(adds_up(g));
-    if (is_over(g))
-        return finish(g, MP_GRAPH_STOPPED);
+    } while (err == MP_OK && has_more_to_do(g));
+    if (err == MP_OK && g->mode == MP_GRAPH_FAILING && g->has_rerun)
+        err = stop_parked(g);
+    return err;
+}
+
+enum mp_err mp_graph_advance(struct mp_graph *g)
+{
+    do {
+        bool is_ready = true;
+        enum mp_err err = go_on(g);
+        if (err != MP_OK)
+            return err;
+        mp_assert_slow(adds_up(g));
+        if (!is_over(g))
+            break;
+        if (g->has_held && g->mode == MP_GRAPH_GOING)
+            err = mp_graph_held_prepare_output(g, &is_ready);
+        if (err != MP_OK)
+            return err;
+        if (is_ready)
+            return finish(g, MP_GRAPH_STOPPED);
+    } while (has_more_to_do(g));
     /* A run that goes on waits for something. */
-    mp_assert(g->outstanding != 0 || mp_heap_first(&g->timers) != MP_NEVER);
+    mp_assert(g->outstanding != 0 || g->fetches_open != 0 || mp_heap_first(&g->timers) != MP_NEVER);
     return MP_OK;
 }
 
@@ -576,9 +761,10 @@ enum mp_err mp_graph_cancel(struct mp_graph *g)
             err = mp_graph_call_cancel(g, i);
         } else if (c->state == MP_GRAPH_CALL_DROPPED) {
             mp_graph_call_free(g, i);
-        } else if (c->state == MP_GRAPH_CALL_PAUSED || c->state == MP_GRAPH_CALL_QUEUED) {
+        } else if (c->state != MP_GRAPH_CALL_FREE && c->state != MP_GRAPH_CALL_GIVEN_UP) {
             uint32_t step = c->step;
             mp_graph_call_free(g, i);
+            s->parked = 0;
             if (s->has_each)
                 s->items->active--;
             else

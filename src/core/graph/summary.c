@@ -161,7 +161,7 @@ static void put_all(struct mp_graph *g, struct mp_out *o, uint32_t *memory)
     mp_out_float(o, parallelism(g, total));
     put_nodes(g, o, memory);
     put_uint(o, "remote_calls", g->remote_calls);
-    put_uint(o, "bytes_moved", 0);
+    put_uint(o, "bytes_moved", g->bytes_moved);
     put_uint(o, "cross_cluster_hops", 0);
 }
 

@@ -185,6 +185,7 @@ static enum mp_err find_target(struct compiler *c, struct mp_slice reference, bo
         return fault_unknown_step(c, reference, head);
     if (c->place == MP_GRAPH_PLACE_OUTPUT) {
         g->steps[found].is_output_needed = true;
+        g->steps[found].is_output_strict |= c->defaults == 0;
         *target = found;
         return MP_OK;
     }
@@ -363,25 +364,44 @@ static enum mp_err resolve(const struct mp_graph *g, const struct mp_graph_piece
             return MP_ENOENT;
         }
         mp_assert(s->state == MP_GRAPH_DONE);
-        mp_assert(!s->is_shrunk);
+        mp_assert(!s->is_shrunk && !s->is_held);
         value = s->result;
     }
     return mp_graph_path_walk(value, piece->text, found, &miss->path_at, &miss->inside);
 }
 
-enum mp_err mp_graph_template_bind(struct mp_graph *g, struct mp_graph_range range, bool is_output,
-                                   struct mp_graph_pieces *into, struct mp_graph_miss *miss)
+bool mp_graph_template_holds(const struct mp_graph *g, const struct mp_graph_piece *ref)
+{
+    struct mp_slice found;
+    struct mp_graph_miss miss;
+    return resolve(g, ref, &found, &miss) == MP_OK;
+}
+
+/* A held result that need not come here: its part cannot miss, or nothing stands in for it. */
+static bool is_hole(const struct mp_graph *g, const struct mp_graph_piece *ref)
+{
+    return ref->step != MP_GRAPH_INPUT && g->steps[ref->step].is_held &&
+           (!ref->has_default || ref->text.size == 0);
+}
+
+enum mp_err mp_graph_template_bind(struct mp_graph *g, struct mp_graph_range range,
+                                   enum mp_graph_bind how, struct mp_graph_pieces *into,
+                                   struct mp_graph_miss *miss)
 {
     static const uint8_t nil = 0xc0;
     uint32_t end = range.first + range.count;
     for (uint32_t i = range.first; i < end; i++) {
         struct mp_graph_piece piece = g->pieces.items[i];
-        if (piece.kind == MP_GRAPH_PIECE_REF) {
+        if (piece.kind == MP_GRAPH_PIECE_REF && g->has_held && how == MP_GRAPH_BIND_ARGS &&
+            is_hole(g, &piece)) {
+            i += piece.default_count;
+            piece.kind = MP_GRAPH_PIECE_HOLE;
+        } else if (piece.kind == MP_GRAPH_PIECE_REF) {
             struct mp_slice found;
             enum mp_err err = resolve(g, &piece, &found, miss);
             if (err == MP_ENOENT && piece.has_default)
                 continue;
-            if (err == MP_ENOENT && miss->is_skipped && is_output)
+            if (err == MP_ENOENT && miss->is_skipped && how == MP_GRAPH_BIND_OUTPUT)
                 found = mp_slice_of(&nil, 1);
             else if (err != MP_OK)
                 return err;
@@ -395,9 +415,22 @@ enum mp_err mp_graph_template_bind(struct mp_graph *g, struct mp_graph_range ran
     return MP_OK;
 }
 
-enum mp_err mp_graph_template_join(const struct mp_graph_pieces *bound, struct mp_slice item,
-                                   uint32_t index, size_t bytes_max, struct mp_buf *out,
-                                   struct mp_graph_miss *miss)
+/* What stands at a hole now: the hole, or its value if that has come since it was bound. */
+static enum mp_err fill_hole(struct mp_graph *g, const struct mp_graph_piece *piece,
+                             struct mp_slice *bytes, struct mp_graph_miss *miss)
+{
+    const struct mp_graph_step_record *s = &g->steps[piece->step];
+    if (!s->is_held)
+        return resolve(g, piece, bytes, miss);
+    enum mp_err err = mp_graph_held_put_hole(g, s, piece->text);
+    *bytes = mp_buf_slice(&g->hole);
+    g->holes++;
+    return err;
+}
+
+enum mp_err mp_graph_template_join(struct mp_graph *g, const struct mp_graph_pieces *bound,
+                                   struct mp_slice item, uint32_t index, size_t bytes_max,
+                                   struct mp_buf *out, struct mp_graph_miss *miss)
 {
     size_t before = out->size;
     enum mp_err err = MP_OK;
@@ -412,6 +445,8 @@ enum mp_err mp_graph_template_join(const struct mp_graph_pieces *bound, struct m
             *miss = (struct mp_graph_miss){.step = MP_GRAPH_NONE, .path = piece->text};
             err = mp_graph_path_walk(item, piece->text, &bytes, &miss->path_at, &miss->inside);
         }
+        if (piece->kind == MP_GRAPH_PIECE_HOLE)
+            err = fill_hole(g, piece, &bytes, miss);
         size_t used = out->size - before;
         if (err == MP_OK && (used > bytes_max || bytes.size > bytes_max - used))
             err = MP_ETOOLARGE;

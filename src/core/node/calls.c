@@ -18,8 +18,7 @@ struct mp_rpc_target mp_node_target(const struct mp_catalog_function *f)
 
 /* --- stepping the machines --- */
 
-/* The context that a function may ask for: what was given when the call began, with the attempt. */
-static struct mp_slice context_of(struct mp_node *n, const struct mp_rpc_call *c)
+struct mp_slice mp_node_context_of(struct mp_node *n, const struct mp_rpc_call *c)
 {
     if (c->attempt <= 1)
         return c->context;
@@ -46,8 +45,9 @@ static struct mp_slice context_of(struct mp_node *n, const struct mp_rpc_call *c
 static void send(struct mp_node *n, const struct mp_pool_effect *e)
 {
     const struct mp_rpc_call *c = mp_rpc_get(&n->rpc, e->task);
-    mp_assert(c && c->target.function < n->catalog.function_count);
-    const struct mp_catalog_function *f = &n->catalog.functions[c->target.function];
+    const struct mp_node_attempt *a = mp_node_attempt_of(n, e->task);
+    mp_assert(c && a && a->function < n->catalog.function_count);
+    const struct mp_catalog_function *f = &n->catalog.functions[a->function];
     struct mp_node_effect *out = mp_node_emit(n, MP_NODE_SEND);
     out->worker = e->worker;
     out->id = c->id;
@@ -55,8 +55,10 @@ static void send(struct mp_node *n, const struct mp_pool_effect *e)
     out->function = f->index;
     out->deadline = c->attempt_deadline;
     out->payload = c->args;
+    if (a->fill)
+        out->payload = (struct mp_rpc_payload){.bytes = mp_node_filled(a)};
     if (c->context.size != 0 || c->attempt > 1) {
-        struct mp_slice context = context_of(n, c);
+        struct mp_slice context = mp_node_context_of(n, c);
         n->effects[n->effect_count - 1].context = context;
     }
 }
@@ -102,18 +104,6 @@ bool mp_node_step_pool(struct mp_node *n, mp_time now, const struct mp_pool_even
     return true;
 }
 
-static void submit(struct mp_node *n, mp_time now, uint64_t call)
-{
-    const struct mp_rpc_call *c = mp_rpc_get(&n->rpc, call);
-    const struct mp_pool_event ev = {.kind = MP_POOL_SUBMIT,
-                                     .task = call,
-                                     .submit = {.function = c->target.function,
-                                                .concurrency = c->target.concurrency,
-                                                .is_nested = c->origin.kind == MP_RPC_NESTED}};
-    if (!mp_node_step_pool(n, now, &ev))
-        mp_node_put_off(n, MP_NODE_WORK_POOL_END, call)->end = MP_POOL_QUEUE_FULL;
-}
-
 /* The payload of the answer at hand: the worker's, or an ERROR map of our own. */
 static struct mp_slice answer_bytes(struct mp_node *n, const struct mp_rpc_effect *e)
 {
@@ -121,8 +111,10 @@ static struct mp_slice answer_bytes(struct mp_node *n, const struct mp_rpc_effec
         return n->completion.payload.bytes;
     if (e->answer.answer != MP_RPC_ERROR)
         return mp_node_answer_error(n, e);
+    /* Which attempt it was, the node where the call came from knows. */
+    bool is_counted = e->answer.has_begun && e->answer.origin.kind != MP_RPC_PEER;
     return mp_node_error_of_call(n, n->completion.payload.bytes, e->answer.function,
-                                 e->answer.has_begun ? e->answer.attempt : 0);
+                                 is_counted ? e->answer.attempt : 0);
 }
 
 /* A large result goes on in its shared block; an error was encoded anew. */
@@ -135,21 +127,47 @@ static uint64_t take_handle(struct mp_node *n, const struct mp_rpc_effect *e)
     return handle;
 }
 
+/* Where the time went, of an answer that another node gave. */
+static void time_away(mp_time now, const struct mp_node_completion *c, struct mp_node_work *w)
+{
+    mp_duration all = now > c->submitted_at ? now - c->submitted_at : 0;
+    bool is_sound = c->peer.run_ns <= all && c->peer.queue_ns <= all - c->peer.run_ns;
+    w->moved = c->bytes_in + c->peer.moved;
+    w->is_held = (c->peer.flags & MP_PEER_IS_HELD) != 0 && !c->is_error;
+    w->held = c->peer.held;
+    w->held_bytes = c->peer.held_bytes;
+    if (!w->is_held)
+        w->moved += c->payload.bytes.size;
+    if (is_sound)
+        w->timing = (struct mp_graph_timing){.queue = c->peer.queue_ns,
+                                             .run = c->peer.run_ns,
+                                             .network = all - c->peer.run_ns - c->peer.queue_ns};
+}
+
 static void answer_run(struct mp_node *n, mp_time now, const struct mp_rpc_effect *e)
 {
     struct mp_slice bytes = answer_bytes(n, e);
     struct mp_node_work *w = mp_node_put_off(n, MP_NODE_WORK_RUN_ANSWER, e->call);
     const struct mp_node_completion *c = &n->completion;
+    const struct mp_node_attempt *a = mp_node_attempt_of(n, e->call);
     w->answer = *e;
     w->payload = bytes;
+    w->member = a ? a->member : MP_MEMBER_SELF;
+    w->has_copies = a && (a->marks & MP_NODE_HAS_HOLES) != 0;
     if (!c->is_set || c->call != e->call) {
         /* Its time was up or it was cancelled: no worker has answered, but one may have it. */
-        uint32_t worker = mp_pool_where(&n->pool, e->call);
+        uint32_t worker =
+            w->member == MP_MEMBER_SELF ? mp_pool_where(&n->pool, e->call) : MP_POOL_NONE;
         w->worker = worker == MP_POOL_NONE ? 0 : worker + 1;
         return;
     }
     w->worker = c->worker;
     w->bytes_in = c->bytes_in;
+    w->moved = a ? a->moved : 0;
+    if (c->member != MP_MEMBER_SELF) {
+        time_away(now, c, w);
+        return;
+    }
     /* A turn's `now` was read before it took the answers, so an end may lie a little ahead of it.
      */
     if (c->begun_at == 0 || c->ended_at < c->begun_at || c->ended_at > now + CLOCK_AHEAD_MAX)
@@ -168,6 +186,10 @@ static void answer(struct mp_node *n, mp_time now, const struct mp_rpc_effect *e
         return;
     }
     struct mp_slice bytes = answer_bytes(n, e);
+    if (e->answer.origin.kind == MP_RPC_PEER) {
+        mp_node_peer_answer(n, now, e, bytes, take_handle(n, e));
+        return;
+    }
     bool is_error = e->answer.answer != MP_RPC_RESULT;
     bool is_client = e->answer.origin.kind == MP_RPC_CLIENT;
     struct mp_node_effect *out = mp_node_emit(n, is_client ? MP_NODE_REPLY : MP_NODE_RESULT);
@@ -192,16 +214,16 @@ bool mp_node_step_rpc(struct mp_node *n, mp_time now, const struct mp_rpc_event 
     for (uint32_t i = 0; i < out.count; i++) {
         const struct mp_rpc_effect *e = &out.items[i];
         if (e->kind == MP_RPC_SUBMIT) {
-            submit(n, now, e->call);
+            mp_node_submit(n, now, e->call);
         } else if (e->kind == MP_RPC_ANSWER) {
             answer(n, now, e);
         } else if (e->kind == MP_RPC_ABANDON) {
-            const struct mp_pool_event cancel = {.kind = MP_POOL_CANCEL, .task = e->call};
-            mp_node_step_pool(n, now, &cancel);
+            mp_node_abandon(n, now, e->call);
         } else {
             mp_node_emit(n, MP_NODE_RELEASE)->payload.handle = e->handle;
         }
     }
+    n->route_hint = MP_ROUTER_NONE; /* it was for what began in this step of rpc */
     return true;
 }
 
@@ -228,20 +250,6 @@ static struct mp_catalog_query query_of(const struct mp_call_options *o)
                                      .needs_count = o->needs_count};
 }
 
-struct mp_slice mp_node_explain(struct mp_node *n, const struct mp_catalog_query *q)
-{
-    char message_bytes[512];
-    char hint_bytes[256];
-    struct mp_text message;
-    struct mp_text hint;
-    struct mp_fault fault;
-    mp_text_init(&message, message_bytes, sizeof(message_bytes));
-    mp_text_init(&hint, hint_bytes, sizeof(hint_bytes));
-    mp_catalog_explain(&n->catalog, q, &fault, &message, &hint);
-    fault.node = n->catalog.node;
-    return mp_node_error(n, &fault);
-}
-
 static void refuse_args(struct mp_node *n, const struct mp_node_event *ev, enum mp_code code,
                         const char *reason, const char *message)
 {
@@ -249,10 +257,23 @@ static void refuse_args(struct mp_node *n, const struct mp_node_event *ev, enum 
     mp_node_refuse(n, ev->request.client, ev->request.id, code, reason, message);
 }
 
+/* A cluster of another name is never looked into. */
+static const struct mp_catalog_function *find(struct mp_node *n, const struct mp_catalog_query *q,
+                                              struct mp_slice key)
+{
+    if (q->cluster.size != 0 && !mp_slice_equal(q->cluster, n->catalog.cluster))
+        return NULL;
+    return mp_node_find(n, key);
+}
+
 void mp_node_call(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
 {
     struct mp_call_options o;
     const char *why = "";
+    if (mp_node_is_peer(n, ev->request.client)) {
+        mp_node_peer_call(n, now, ev);
+        return;
+    }
     if (n->is_draining) {
         refuse_args(n, ev, MP_CODE_UNAVAILABLE, "DRAINING", "the node is about to stop");
         return;
@@ -266,7 +287,8 @@ void mp_node_call(struct mp_node *n, mp_time now, const struct mp_node_event *ev
         return;
     }
     const struct mp_catalog_query q = query_of(&o);
-    const struct mp_catalog_function *f = mp_catalog_find(&n->catalog, &q);
+    struct mp_slice key = mp_node_key(n, &q);
+    const struct mp_catalog_function *f = find(n, &q, key);
     if (!f && !(o.is_waiting && mp_catalog_may_appear(&n->catalog, &q))) {
         release_args(n, ev->request.payload);
         mp_node_reply(n, ev->request.client, ev->request.id, MP_FRAME_ERROR,
@@ -285,13 +307,14 @@ void mp_node_call(struct mp_node *n, mp_time now, const struct mp_node_event *ev
                              .id = ev->request.id},
                   .target = {.function = MP_RPC_NONE},
                   .args = ev->request.payload,
+                  .query = key,
                   .deadline = deadline_of(n, now, o.timeout_ms),
+                  .is_patient = o.is_waiting,
                   .retries = o.retries},
     };
     if (f)
         begin.begin.target = mp_node_target(f);
-    else
-        begin.begin.query = ev->request.meta;
+    n->route_hint = n->route_found;
     if (!mp_node_make_room(n) || !mp_node_step_rpc(n, now, &begin, NULL))
         refuse_args(n, ev, MP_CODE_RESOURCE_EXHAUSTED, "OUT_OF_MEMORY",
                     "the node has no memory for another call");
@@ -302,16 +325,12 @@ void mp_node_retry_waiting(struct mp_node *n, mp_time now)
     uint32_t slot = 0;
     const struct mp_rpc_call *c = mp_rpc_next_waiting(&n->rpc, &slot);
     for (; c; c = mp_rpc_next_waiting(&n->rpc, &slot)) {
-        struct mp_call_options o;
-        const char *why;
-        if (mp_call_options_read(c->query, &o, &why) != MP_OK)
-            continue;
-        const struct mp_catalog_query q = query_of(&o);
-        const struct mp_catalog_function *f = mp_catalog_find(&n->catalog, &q);
+        const struct mp_catalog_function *f = mp_node_find(n, c->query);
         if (!f)
             continue;
         const struct mp_rpc_event resolved = {
             .kind = MP_RPC_RESOLVED, .call = c->id, .resolved = mp_node_target(f)};
+        n->route_hint = n->route_found;
         mp_node_step_rpc(n, now, &resolved, NULL);
     }
 }
@@ -363,7 +382,7 @@ static enum mp_err put_nested_context(struct mp_node *n, const struct mp_rpc_cal
 
 static void nested_begin(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
                          const struct mp_rpc_call *parent, const struct mp_call_options *o,
-                         const struct mp_catalog_function *f)
+                         const struct mp_catalog_function *f, struct mp_slice key)
 {
     struct mp_buf context;
     mp_buf_init(&context, n->alloc, 0);
@@ -376,6 +395,7 @@ static void nested_begin(struct mp_node *n, mp_time now, const struct mp_node_ev
                   .target = mp_node_target(f),
                   .parent = parent->id,
                   .args = ev->nested.args,
+                  .query = key,
                   .deadline =
                       deadline < parent->attempt_deadline ? deadline : parent->attempt_deadline,
                   .retries = o->retries,
@@ -383,6 +403,7 @@ static void nested_begin(struct mp_node *n, mp_time now, const struct mp_node_ev
     };
     bool is_begun = put_nested_context(n, parent, &context) == MP_OK;
     begin.begin.context = mp_buf_slice(&context);
+    n->route_hint = n->route_found;
     is_begun = is_begun && mp_node_make_room(n) && mp_node_step_rpc(n, now, &begin, NULL);
     mp_buf_fini(&context);
     if (!is_begun)
@@ -418,17 +439,18 @@ void mp_node_nested(struct mp_node *n, mp_time now, const struct mp_node_event *
     }
     o.fun = ev->nested.fun;
     const struct mp_catalog_query q = query_of(&o);
-    const struct mp_catalog_function *f = mp_catalog_find(&n->catalog, &q);
+    struct mp_slice key = mp_node_key(n, &q);
+    const struct mp_catalog_function *f = find(n, &q, key);
     if (!f)
         nested_error(n, ev, mp_node_explain(n, &q));
     else
-        nested_begin(n, now, ev, parent, &o, f);
+        nested_begin(n, now, ev, parent, &o, f, key);
 }
 
 /* --- ends of attempts --- */
 
-static void step_outcome(struct mp_node *n, mp_time now, uint64_t call, bool is_error,
-                         bool is_neighbour, bool has_begun)
+void mp_node_outcome(struct mp_node *n, mp_time now, uint64_t call, bool is_error,
+                     bool is_neighbour, bool has_begun)
 {
     struct mp_rpc_event ev = {
         .kind = MP_RPC_OUTCOME,
@@ -438,6 +460,10 @@ static void step_outcome(struct mp_node *n, mp_time now, uint64_t call, bool is_
     if (is_error) {
         bool is_read = mp_fault_read(n->completion.payload.bytes, &fault) == MP_OK;
         ev.outcome.is_retryable = !is_read || (mp_code_is_retried(fault.code) && !fault.is_final);
+        ev.outcome.is_absent =
+            is_read && !has_begun &&
+            (fault.code == MP_CODE_UNAVAILABLE || fault.code == MP_CODE_NOT_FOUND ||
+             fault.code == MP_CODE_FAILED_PRECONDITION);
     }
     mp_node_step_rpc(n, now, &ev, NULL);
 }
@@ -462,8 +488,25 @@ void mp_node_completed(struct mp_node *n, mp_time now, const struct mp_node_even
         .done = {.run = ev->completed.run, .is_retiring = ev->completed.is_retiring}};
     bool is_active = c->state == MP_RPC_ACTIVE && !c->is_timed_out;
     mp_node_step_pool(n, now, &done);
-    if (is_active)
-        step_outcome(n, now, ev->completed.call, ev->completed.is_error, false, true);
+    if (!is_active)
+        return; /* the pool's END follows */
+    mp_node_attempt_close(n, now, ev->completed.call, !ev->completed.is_error);
+    mp_node_outcome(n, now, ev->completed.call, ev->completed.is_error, false, true);
+}
+
+void mp_node_outcome_error(struct mp_node *n, mp_time now, uint64_t call, struct mp_slice error,
+                           bool is_neighbour, bool has_begun)
+{
+    const struct mp_rpc_call *c = mp_rpc_get(&n->rpc, call);
+    if (n->completion.is_set && n->completion.payload.handle != 0)
+        mp_node_emit(n, MP_NODE_RELEASE)->payload = n->completion.payload;
+    n->completion = (struct mp_node_completion){.is_set = true,
+                                                .is_error = true,
+                                                .call = call,
+                                                .bytes_in = c->args.bytes.size,
+                                                .submitted_at = now,
+                                                .payload = {.bytes = error}};
+    mp_node_outcome(n, now, call, true, is_neighbour, has_begun);
 }
 
 static void put_duration(struct mp_text *t, mp_duration d)
@@ -486,7 +529,9 @@ struct mp_slice mp_node_answer_error(struct mp_node *n, const struct mp_rpc_effe
     char bytes[256];
     struct mp_text text;
     mp_text_init(&text, bytes, sizeof(bytes));
-    struct mp_fault fault = {.node = n->catalog.node};
+    const struct mp_node_attempt *a = mp_node_attempt_of(n, e->call);
+    bool is_away = a && a->state == MP_NODE_ATTEMPT_OUT;
+    struct mp_fault fault = {.node = is_away ? mp_node_member_name(n, a->member) : n->catalog.node};
     if (e->answer.answer == MP_RPC_CANCELLED) {
         fault.code = MP_CODE_CANCELLED;
         fault.reason = mp_slice_str("CANCELLED");
@@ -496,6 +541,7 @@ struct mp_slice mp_node_answer_error(struct mp_node *n, const struct mp_rpc_effe
             [MP_RPC_CLIENT] = "DEADLINE_EXCEEDED",
             [MP_RPC_NESTED] = "CALL_TIMEOUT",
             [MP_RPC_RUN] = "STEP_TIMEOUT",
+            [MP_RPC_PEER] = "DEADLINE_EXCEEDED",
         };
         fault.code = MP_CODE_DEADLINE_EXCEEDED;
         fault.reason = mp_slice_str(reasons[e->answer.origin.kind]);
@@ -545,6 +591,7 @@ void mp_node_pool_end(struct mp_node *n, mp_time now, const struct mp_node_work 
 {
     const struct mp_rpc_call *c = mp_rpc_get(&n->rpc, work->call);
     mp_assert(c);
+    mp_node_attempt_close(n, now, work->call, false);
     if (work->end == MP_POOL_GONE || c->state != MP_RPC_ACTIVE || c->is_timed_out) {
         const struct mp_rpc_event ended = {.kind = MP_RPC_ENDED, .call = work->call};
         mp_node_step_rpc(n, now, &ended, NULL);
@@ -557,13 +604,6 @@ void mp_node_pool_end(struct mp_node *n, mp_time now, const struct mp_node_work 
     explain_end(n, now, work->end, c->target.function, &fault, &text);
     fault.message = mp_text_slice(&text);
     bool has_begun = work->end == MP_POOL_LOST_SUSPECT || work->end == MP_POOL_LOST_NEIGHBOUR;
-    if (n->completion.is_set && n->completion.payload.handle != 0)
-        mp_node_emit(n, MP_NODE_RELEASE)->payload = n->completion.payload;
-    n->completion = (struct mp_node_completion){.is_set = true,
-                                                .is_error = true,
-                                                .call = c->id,
-                                                .bytes_in = c->args.bytes.size,
-                                                .submitted_at = now};
-    n->completion.payload.bytes = mp_node_error(n, &fault);
-    step_outcome(n, now, work->call, true, work->end == MP_POOL_LOST_NEIGHBOUR, has_begun);
+    mp_node_outcome_error(n, now, work->call, mp_node_error(n, &fault),
+                          work->end == MP_POOL_LOST_NEIGHBOUR, has_begun);
 }

@@ -3,11 +3,12 @@
 #include "src/base/assert.h"
 #include "src/core/node/node_internal.h"
 
-#define CHUNK_BYTES (16u << 10)
-#define ROOM_BASE   64u /* effects and work of an event itself */
+#define CHUNK_BYTES      (16u << 10)
+#define BUILD_BYTES_KEPT (16u << 10)
+#define ROOM_BASE        64u /* effects and work of an event itself */
 #define ROOM_EFFECTS                                                                               \
     6u               /* of a call in one step: sent, taken back, told, answered, blocks released */
-#define ROOM_WORK 2u /* of a call in one step: its attempt's end, its run's answer */
+#define ROOM_WORK 3u /* of a call in one step: its attempt's ends, its run's answer */
 
 /* The ERROR map for when there is no memory to make one. */
 static struct mp_slice no_memory(void)
@@ -52,6 +53,8 @@ uint8_t *mp_node_scratch(struct mp_node *n, size_t size)
 /* One chunk stays for the next step. */
 static void reset_scratch(struct mp_node *n)
 {
+    if (n->build.capacity > BUILD_BYTES_KEPT)
+        mp_buf_fini(&n->build); /* lists of all members are told in the beginning only */
     while (n->chunks && (n->chunks->next || n->chunks->size > CHUNK_BYTES)) {
         struct mp_node_chunk *c = n->chunks;
         n->chunks = c->next;
@@ -91,8 +94,9 @@ static bool grow(struct mp_node *n, void **array, uint32_t *capacity, uint32_t w
 
 bool mp_node_make_room(struct mp_node *n)
 {
-    uint32_t calls = n->rpc.used + 1;
-    uint32_t places = n->cfg.workers + n->pool.worker_count + n->run_count;
+    uint32_t calls = n->rpc.used + n->out_count + 1;
+    uint32_t places =
+        n->cfg.workers + n->pool.worker_count + n->run_count + n->held_count + n->link_used;
     uint32_t effects = n->effect_count + ROOM_BASE + ROOM_EFFECTS * (calls + places);
     uint32_t work = n->work_count + ROOM_BASE + ROOM_WORK * calls;
     return grow(n, (void **)&n->effects, &n->effect_capacity, effects, sizeof(*n->effects)) &&
@@ -132,6 +136,8 @@ void mp_node_log(struct mp_node *n, uint8_t level, struct mp_slice text)
 void mp_node_reply(struct mp_node *n, uint64_t client, uint64_t id, uint8_t frame,
                    struct mp_slice payload)
 {
+    if (client == n->client_gone)
+        return;
     struct mp_node_effect *e = mp_node_emit(n, MP_NODE_REPLY);
     e->client = client;
     e->id = id;
@@ -195,15 +201,38 @@ void mp_node_refuse(struct mp_node *n, uint64_t client, uint64_t id, enum mp_cod
 
 /* --- life --- */
 
-static enum mp_err copy_config(struct mp_node *n, const struct mp_node_config *cfg)
+static enum mp_err new_machines(struct mp_node *n, const struct mp_node_config *cfg)
 {
-    n->cfg = *cfg;
-    n->cfg.resources = NULL;
-    mp_buf_init(&n->names, n->alloc, 0);
-    enum mp_err err = mp_buf_reserve(&n->names, cfg->addr.size + 512);
+    struct mp_alloc *a = n->alloc;
+    const struct mp_catalog_config catalog = {.node = cfg->name,
+                                              .cluster = cfg->cluster,
+                                              .resources = cfg->resources,
+                                              .resource_count = cfg->resource_count,
+                                              .workers = cfg->workers,
+                                              .version = mp_slice_str(MPREG_VERSION),
+                                              .generation = cfg->generation,
+                                              .defects = cfg->defects};
+    const struct mp_pool_config pool = {.begun_max = cfg->calls_begun_max,
+                                        .queued_max = cfg->calls_queued_max};
+    const struct mp_rpc_config rpc = {.waiting_max = cfg->calls_queued_max};
+    const struct mp_router_config router = {.routes_max = MP_ROUTER_ROUTES_MAX,
+                                            .defects = cfg->defects};
+    const struct mp_membership_config membership = {.name = cfg->name,
+                                                    .cluster = cfg->cluster,
+                                                    .generation = cfg->generation,
+                                                    .flags =
+                                                        cfg->is_insecure ? MP_MEMBER_INSECURE : 0,
+                                                    .members_max = MP_MEMBERS_MAX,
+                                                    .defects = cfg->defects};
+    enum mp_err err = mp_catalog_init(&n->catalog, &catalog, a, mp_rng_next(&n->rng));
     if (err == MP_OK)
-        err = mp_buf_append(&n->names, cfg->addr);
-    n->cfg.addr = mp_buf_slice(&n->names);
+        err = mp_pool_init(&n->pool, &pool, a, mp_rng_next(&n->rng));
+    if (err == MP_OK)
+        err = mp_rpc_init(&n->rpc, &rpc, a, mp_rng_next(&n->rng));
+    if (err == MP_OK)
+        err = mp_router_new(&n->router, &router, a, mp_rng_next(&n->rng));
+    if (err == MP_OK)
+        err = mp_membership_new(&n->membership, &membership, a, mp_rng_next(&n->rng));
     return err;
 }
 
@@ -213,23 +242,23 @@ enum mp_err mp_node_new(struct mp_node **own_out, const struct mp_node_config *c
     struct mp_node *n = mp_alloc_take(a, sizeof(*n));
     if (!n)
         return MP_ENOMEM;
+    mp_assert(cfg->generation != 0);
     memset(n, 0, sizeof(*n));
     n->alloc = a;
+    n->cfg = *cfg;
+    n->cfg.resources = NULL;
+    n->out_free = MP_NODE_NONE;
+    n->link_free = MP_NODE_NONE;
+    n->held_free = MP_NODE_NONE;
+    n->fill_first = MP_NODE_NONE;
+    n->links_at = MP_NEVER;
     mp_rng_init(&n->rng, seed);
-    const struct mp_catalog_config catalog = {.node = cfg->name,
-                                              .cluster = cfg->cluster,
-                                              .resources = cfg->resources,
-                                              .resource_count = cfg->resource_count};
-    const struct mp_pool_config pool = {.begun_max = cfg->calls_begun_max,
-                                        .queued_max = cfg->calls_queued_max};
-    const struct mp_rpc_config rpc = {.waiting_max = cfg->calls_queued_max};
-    enum mp_err err = copy_config(n, cfg);
-    if (err == MP_OK)
-        err = mp_catalog_init(&n->catalog, &catalog, a, mp_rng_next(&n->rng));
-    if (err == MP_OK)
-        err = mp_pool_init(&n->pool, &pool, a, mp_rng_next(&n->rng));
-    if (err == MP_OK)
-        err = mp_rpc_init(&n->rpc, &rpc, a, mp_rng_next(&n->rng));
+    mp_buf_init(&n->key, a, 0);
+    mp_buf_init(&n->providers, a, 0);
+    mp_buf_init(&n->build, a, 0);
+    mp_buf_init(&n->announce, a, 0);
+    mp_map_init(&n->copies, a);
+    enum mp_err err = new_machines(n, cfg);
     n->cfg.name = n->catalog.node;
     n->cfg.cluster = n->catalog.cluster;
     n->identity = (uint32_t)mp_rng_next(&n->rng);
@@ -248,6 +277,12 @@ void mp_node_free(struct mp_node *n)
     if (!n)
         return;
     mp_node_runs_fini(n);
+    mp_node_attempts_fini(n);
+    mp_node_outs_fini(n);
+    mp_node_links_fini(n);
+    mp_node_held_fini(n);
+    mp_membership_free(n->membership);
+    mp_router_free(n->router);
     mp_rpc_fini(&n->rpc);
     mp_pool_fini(&n->pool);
     mp_catalog_fini(&n->catalog);
@@ -258,7 +293,11 @@ void mp_node_free(struct mp_node *n)
     }
     mp_alloc_free(n->alloc, n->effects, n->effect_capacity * sizeof(*n->effects));
     mp_alloc_free(n->alloc, n->work, n->work_capacity * sizeof(*n->work));
-    mp_buf_fini(&n->names);
+    mp_buf_fini(&n->key);
+    mp_buf_fini(&n->providers);
+    mp_buf_fini(&n->build);
+    mp_buf_fini(&n->announce);
+    mp_alloc_free(n->alloc, n->states, n->state_capacity);
     mp_alloc_free(n->alloc, n, sizeof(*n));
 }
 
@@ -267,12 +306,11 @@ void mp_node_free(struct mp_node *n)
 static void start(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
 {
     n->started_at = now;
-    mp_buf_clear(&n->names);
-    if (mp_buf_append(&n->names, ev->start.addr) != MP_OK)
-        n->is_out_of_memory = true;
-    n->cfg.addr = mp_buf_slice(&n->names);
+    const struct mp_membership_event begin = {.kind = MP_MEMBERSHIP_START,
+                                              .start = {.addr = ev->start.addr}};
     const struct mp_pool_event resize = {.kind = MP_POOL_RESIZE,
                                          .resize = {.workers = n->cfg.workers}};
+    mp_node_step_membership(n, now, &begin);
     mp_node_step_pool(n, now, &resize);
 }
 
@@ -284,40 +322,66 @@ static void module(struct mp_node *n, mp_time now, const struct mp_node_event *e
                                                  .name = ev->module.name,
                                                  .hash = ev->module.hash,
                                                  .metadata = ev->module.metadata}};
-    if (mp_catalog_step(&n->catalog, now, &add, &out) != MP_OK) {
-        n->is_out_of_memory = true;
-        return;
+    mp_node_step_catalog(n, now, &add, &out);
+    for (uint32_t i = 0; i < out.count; i++) {
+        char line[512];
+        struct mp_text text;
+        if (out.items[i].kind != MP_CATALOG_REFUSED)
+            continue;
+        mp_text_init(&text, line, sizeof(line));
+        mp_text_put(&text, "module ");
+        mp_text_put_slice(&text, ev->module.name);
+        mp_text_put(&text, " is left out: ");
+        mp_text_put(&text, out.items[i].why);
+        mp_node_log(n, 3, mp_text_slice(&text));
     }
-    if (out.kind == MP_CATALOG_CHANGED) {
-        mp_node_retry_waiting(n, now);
-        return;
-    }
-    char line[512];
-    struct mp_text text;
-    mp_text_init(&text, line, sizeof(line));
-    mp_text_put(&text, "module ");
-    mp_text_put_slice(&text, ev->module.name);
-    mp_text_put(&text, " is left out: ");
-    mp_text_put(&text, out.why);
-    mp_node_log(n, 3, mp_text_slice(&text));
 }
 
 static void cancel(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
 {
-    if (mp_node_run_cancel(n, now, ev->request.client, ev->request.id))
+    bool is_peer = mp_node_link_of_client(n, ev->request.client) != MP_NODE_NONE;
+    if (mp_node_outs_cancel(n, ev->request.client, ev->request.id) ||
+        (!is_peer && mp_node_run_cancel(n, now, ev->request.client, ev->request.id)))
         return;
-    const struct mp_rpc_event cancelled = {
-        .kind = MP_RPC_CANCEL_ORIGIN,
-        .origin = {.kind = MP_RPC_CLIENT, .owner = ev->request.client, .id = ev->request.id}};
+    const struct mp_rpc_event cancelled = {.kind = MP_RPC_CANCEL_ORIGIN,
+                                           .origin = {.kind = is_peer ? MP_RPC_PEER : MP_RPC_CLIENT,
+                                                      .owner = ev->request.client,
+                                                      .id = ev->request.id}};
     mp_node_step_rpc(n, now, &cancelled, NULL);
 }
 
 static void client_gone(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
 {
-    mp_node_runs_of_client_gone(n, now, ev->request.client);
-    const struct mp_rpc_event gone = {
-        .kind = MP_RPC_OWNER_GONE, .origin = {.kind = MP_RPC_CLIENT, .owner = ev->request.client}};
-    mp_node_step_rpc(n, now, &gone, NULL);
+    uint64_t client = ev->request.client;
+    const struct mp_rpc_event client_gone = {.kind = MP_RPC_OWNER_GONE,
+                                             .origin = {.kind = MP_RPC_CLIENT, .owner = client}};
+    const struct mp_rpc_event peer_gone = {.kind = MP_RPC_OWNER_GONE,
+                                           .origin = {.kind = MP_RPC_PEER, .owner = client}};
+    n->client_gone = client;
+    mp_node_runs_of_client_gone(n, now, client);
+    mp_node_step_rpc(n, now, &client_gone, NULL);
+    mp_node_step_rpc(n, now, &peer_gone, NULL);
+    mp_node_outs_of_client_gone(n, client);
+    mp_node_link_gone(n, now, client);
+}
+
+static void datagram(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
+{
+    const struct mp_membership_event arrived = {
+        .kind = MP_MEMBERSHIP_DATAGRAM,
+        .datagram = {.from = ev->datagram.from, .bytes = ev->datagram.bytes}};
+    mp_node_step_membership(n, now, &arrived);
+}
+
+/* From now on nobody shall count on this node: goodbye is said at once, and what runs goes on. */
+static void drain(struct mp_node *n, mp_time now)
+{
+    const struct mp_membership_event leave = {.kind = MP_MEMBERSHIP_LEAVE};
+    if (n->is_draining)
+        return;
+    n->is_draining = true;
+    mp_node_step_membership(n, now, &leave);
+    mp_node_links_goodbye(n, now);
 }
 
 static void nested_cancel(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
@@ -372,8 +436,27 @@ static void pool_event(struct mp_node *n, mp_time now, const struct mp_node_even
     mp_node_step_pool(n, now, &e);
 }
 
+/* This node's load travels with whatever membership sends next. */
+static void tell_load(struct mp_node *n, mp_time now)
+{
+    if (n->load_told == n->rpc.live)
+        return;
+    n->load_told = n->rpc.live;
+    const struct mp_membership_event load = {.kind = MP_MEMBERSHIP_LOAD, .load = n->load_told};
+    mp_node_step_membership(n, now, &load);
+}
+
 static void timer(struct mp_node *n, mp_time now)
 {
+    if (n->is_catalog_behind)
+        mp_node_catalog_catch_up(n, now);
+    if (mp_membership_deadline(n->membership) <= now) {
+        const struct mp_membership_event due = {.kind = MP_MEMBERSHIP_TIMER};
+        tell_load(n, now);
+        mp_node_step_membership(n, now, &due);
+    }
+    if (n->links_at <= now)
+        mp_node_links_tick(n, now);
     if (mp_rpc_deadline(&n->rpc) <= now) {
         const struct mp_rpc_event due = {.kind = MP_RPC_TIMER};
         mp_node_step_rpc(n, now, &due, NULL);
@@ -396,6 +479,7 @@ static void route(struct mp_node *n, mp_time now, const struct mp_node_event *ev
         module(n, now, ev);
         break;
     case MP_NODE_CALL:
+        mp_node_link_used(n, ev->request.client);
         mp_node_call(n, now, ev);
         break;
     case MP_NODE_RUN:
@@ -428,7 +512,22 @@ static void route(struct mp_node *n, mp_time now, const struct mp_node_event *ev
         worker_died(n, now, ev);
         break;
     case MP_NODE_DRAIN:
-        n->is_draining = true;
+        drain(n, now);
+        break;
+    case MP_NODE_SEED:
+        mp_node_seed(n, ev);
+        break;
+    case MP_NODE_DATAGRAM:
+        datagram(n, now, ev);
+        break;
+    case MP_NODE_DIALED:
+        mp_node_dialed(n, now, ev);
+        break;
+    case MP_NODE_FRAME:
+        mp_node_frame(n, now, ev);
+        break;
+    case MP_NODE_PRESSURE:
+        mp_node_pressure(n, ev);
         break;
     case MP_NODE_TIMER:
         timer(n, now);
@@ -436,18 +535,63 @@ static void route(struct mp_node *n, mp_time now, const struct mp_node_event *ev
     }
 }
 
+static void resubmit(struct mp_node *n, mp_time now, uint64_t call)
+{
+    const struct mp_rpc_call *c = mp_rpc_get(&n->rpc, call);
+    if (c && c->state == MP_RPC_ACTIVE && !c->is_timed_out) {
+        mp_node_submit(n, now, call);
+    } else if (c) {
+        const struct mp_rpc_event ended = {.kind = MP_RPC_ENDED, .call = call};
+        mp_node_step_rpc(n, now, &ended, NULL);
+    }
+}
+
+static void work_one(struct mp_node *n, mp_time now, const struct mp_node_work *work)
+{
+    switch (work->kind) {
+    case MP_NODE_WORK_POOL_END:
+        mp_node_pool_end(n, now, work);
+        break;
+    case MP_NODE_WORK_RUN_ANSWER:
+        mp_node_run_answer(n, now, work);
+        break;
+    case MP_NODE_WORK_ATTEMPT_END:
+        mp_node_attempt_ended(n, now, work);
+        break;
+    case MP_NODE_WORK_RESUBMIT:
+        resubmit(n, now, work->call);
+        break;
+    case MP_NODE_WORK_FILLED:
+        mp_node_attempt_filled(n, now, work->call);
+        break;
+    case MP_NODE_WORK_FETCHED:
+        mp_node_run_fetched(n, now, work);
+        break;
+    case MP_NODE_WORK_TCP_ACK:
+        mp_node_tcp_ack(n, now, (uint32_t)work->call);
+        break;
+    case MP_NODE_WORK_SYNC:
+        mp_node_sync_member(n, (uint32_t)work->call);
+        break;
+    case MP_NODE_WORK_PROBE:
+        mp_node_probe_member(n, (uint32_t)work->call);
+        break;
+    }
+}
+
 /* What was put off, until there is no more; it may put more off. */
 static void work_off(struct mp_node *n, mp_time now)
 {
-    while (n->work_first < n->work_count) {
-        const struct mp_node_work work = n->work[n->work_first++];
-        if (work.kind == MP_NODE_WORK_POOL_END)
-            mp_node_pool_end(n, now, &work);
-        else
-            mp_node_run_answer(n, now, &work);
-    }
-    n->work_first = 0;
-    n->work_count = 0;
+    do {
+        while (n->work_first < n->work_count) {
+            const struct mp_node_work work = n->work[n->work_first++];
+            work_one(n, now, &work);
+        }
+        n->work_first = 0;
+        n->work_count = 0;
+        if (n->has_announce || n->is_catalog_changed)
+            mp_node_cluster_settle(n, now);
+    } while (n->work_count != 0);
 }
 
 enum mp_err mp_node_step(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
@@ -456,6 +600,10 @@ enum mp_err mp_node_step(struct mp_node *n, mp_time now, const struct mp_node_ev
     n->effect_count = 0;
     n->is_out_of_memory = false;
     n->completion.is_set = false;
+    n->now = now;
+    n->steps++;
+    n->client_gone = 0;
+    n->route_hint = MP_ROUTER_NONE;
     if (n->chunks && (n->chunks->used != 0 || n->chunks->next))
         reset_scratch(n);
     if (n->run_count != 0)
@@ -464,7 +612,8 @@ enum mp_err mp_node_step(struct mp_node *n, mp_time now, const struct mp_node_ev
     work_off(n, now);
     if (n->completion.is_set && n->completion.payload.handle != 0)
         mp_node_emit(n, MP_NODE_RELEASE)->payload = n->completion.payload;
-    if (n->is_draining && !n->is_drained_told && mp_node_outstanding(n) == 0) {
+    if (n->is_draining && !n->is_drained_told && mp_node_outstanding(n) == 0 &&
+        mp_node_links_have_heard(n)) {
         n->is_drained_told = true;
         mp_node_emit(n, MP_NODE_DRAINED);
     }
@@ -476,7 +625,10 @@ mp_time mp_node_deadline(const struct mp_node *n)
 {
     mp_time at = mp_rpc_deadline(&n->rpc);
     mp_time pool = mp_pool_deadline(&n->pool);
+    mp_time membership = mp_membership_deadline(n->membership);
     at = pool < at ? pool : at;
+    at = membership < at ? membership : at;
+    at = n->links_at < at ? n->links_at : at;
     if (n->run_count == 0)
         return at;
     mp_time runs = mp_node_runs_deadline(n);
@@ -493,7 +645,8 @@ uint32_t mp_node_outstanding(const struct mp_node *n)
     uint32_t runs = 0;
     for (uint32_t i = 0; n->run_count != 0 && i < n->run_capacity; i++)
         runs += n->runs[i].graph && !n->runs[i].is_over;
-    return n->rpc.live + runs;
+    /* What other nodes asked for through here counts as well. */
+    return n->rpc.live + runs + n->relay_count;
 }
 
 uint32_t mp_node_numbers_in_use(const struct mp_node *n)
@@ -509,6 +662,11 @@ const struct mp_catalog *mp_node_catalog(const struct mp_node *n)
 const struct mp_pool *mp_node_pool(const struct mp_node *n)
 {
     return &n->pool;
+}
+
+const struct mp_membership *mp_node_membership(const struct mp_node *n)
+{
+    return n->membership;
 }
 
 struct mp_slice mp_node_function_of(const struct mp_node *n, uint64_t call)

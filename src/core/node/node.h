@@ -4,7 +4,14 @@
  *
  * Payloads are opaque here: bytes, and the handle of a shared block that they may lie in. A handle
  * that comes in with an event goes out with exactly one effect: with REPLY or RESULT that carries
- * it, or with RELEASE. */
+ * it, or with RELEASE.
+ *
+ * Other nodes are reached over links and with datagrams. A link is a connection whose two ends have
+ * introduced themselves with HELLO frames; the driver knows only connections (a client's and a
+ * peer's are numbered alike), exchanges prefaces, and passes frames on: the four requests of
+ * clients as CALL, RUN, CANCEL and QUERY events, every other frame as FRAME. What it dials for the
+ * machine (DIAL) is a connection too, once DIALED has said so; when any connection ends,
+ * CLIENT_GONE. */
 #pragma once
 
 #include <stdbool.h>
@@ -16,18 +23,21 @@
 #include "src/base/slice.h"
 #include "src/base/time.h"
 #include "src/core/catalog/catalog.h"
+#include "src/core/membership/membership.h"
 #include "src/core/pool/pool.h"
 #include "src/core/rpc/rpc.h"
+#include "src/wire/address.h"
 
 struct mp_node;
 
 struct mp_node_config {
     struct mp_slice name;
     struct mp_slice cluster;
-    struct mp_slice addr; /* as others reach it; may be set later by START */
     const struct mp_slice *resources;
     uint32_t resource_count;
     bool is_insecure;
+    uint64_t generation; /* of this boot: higher than that of any boot before */
+    uint64_t defects;    /* see base/defects.h; 0 */
     uint32_t workers;
     mp_duration call_timeout;
     mp_duration run_timeout;
@@ -53,7 +63,12 @@ enum mp_node_event_kind {
     MP_NODE_PROBED,
     MP_NODE_WORKER_READY,
     MP_NODE_WORKER_DIED,
-    MP_NODE_DRAIN, /* take nothing new; DRAINED follows when all work has ended */
+    MP_NODE_DRAIN,    /* take nothing new; DRAINED follows when all work has ended */
+    MP_NODE_SEED,     /* seed: where `--join` points now; may be told again at any time */
+    MP_NODE_DATAGRAM, /* datagram */
+    MP_NODE_DIALED,   /* dialed: the end of a DIAL effect */
+    MP_NODE_FRAME,    /* frame: one that no client sends */
+    MP_NODE_PRESSURE, /* pressure: a connection takes no more for now, or takes again */
     MP_NODE_TIMER
 };
 
@@ -61,8 +76,32 @@ struct mp_node_event {
     enum mp_node_event_kind kind;
     union {
         struct {
-            struct mp_slice addr;
+            struct mp_address addr; /* as others reach it */
         } start;
+        struct {
+            uint32_t number; /* which --join */
+            struct mp_address addr;
+        } seed;
+        struct {
+            struct mp_address from;
+            struct mp_slice bytes;
+        } datagram;
+        struct {
+            uint64_t dial;
+            uint64_t client;     /* the connection, its prefaces exchanged; 0: it failed */
+            struct mp_slice why; /* of a failure, for people */
+        } dialed;
+        struct {
+            uint64_t client;
+            uint8_t type;
+            uint64_t id;
+            struct mp_slice meta;
+            struct mp_rpc_payload payload;
+        } frame;
+        struct {
+            uint64_t client;
+            bool is_high; /* more is unsent than should be */
+        } pressure;
         struct {
             uint32_t host_module;
             struct mp_slice name;
@@ -74,8 +113,10 @@ struct mp_node_event {
             uint64_t id;
             struct mp_slice meta;
             struct mp_rpc_payload payload;
-            int64_t wall_ms; /* Unix time; of RUN */
-        } request;           /* CALL, RUN, CANCEL, QUERY, CLIENT_GONE */
+            int64_t wall_ms;       /* Unix time; of RUN */
+            struct mp_slice facts; /* of QUERY, what only the driver knows: a MessagePack array with
+                                      [pid, resident bytes] for each worker's place */
+        } request;                 /* CALL, RUN, CANCEL, QUERY, CLIENT_GONE */
         struct {
             uint32_t worker;
             uint64_t incarnation; /* low half: the worker's place */
@@ -132,21 +173,30 @@ enum mp_node_effect_kind {
     MP_NODE_WORKER_KILL,
     MP_NODE_RELEASE,
     MP_NODE_LOG, /* bytes: a line; level as in message.h */
-    MP_NODE_DRAINED
+    MP_NODE_DRAINED,
+    MP_NODE_SEND_DATAGRAM, /* payload.bytes to `addr` */
+    MP_NODE_DIAL,          /* connect to `addr`; id: the dial. DIALED follows, always */
+    MP_NODE_SEND_FRAME, /* over the connection `client`: frame, id, context (the meta part), payload
+                         */
+    MP_NODE_CLOSE,      /* end the connection `client` once what was sent is written; CLIENT_GONE
+                           follows unless it is gone already */
+    MP_NODE_PERSIST,    /* id: this boot's generation is raised to that; keep it */
+    MP_NODE_STOP        /* this node must end, as payload.bytes says: its name is taken */
 };
 
 struct mp_node_effect {
     enum mp_node_effect_kind kind;
-    uint8_t frame;           /* REPLY: MP_FRAME_RESULT, _ERROR or _EVENT */
+    uint8_t frame;           /* REPLY: MP_FRAME_RESULT, _ERROR or _EVENT; SEND_FRAME: any */
     bool is_error;           /* RESULT */
     uint8_t level;           /* LOG */
     uint32_t worker;         /* of the worker effects */
     uint32_t module;         /* SEND: as workers number it */
     uint32_t function;       /* SEND */
-    uint64_t client;         /* REPLY; RESULT: the worker's incarnation */
+    uint64_t client;         /* REPLY, SEND_FRAME, CLOSE; RESULT: the worker's incarnation */
     uint64_t id;             /* REPLY: request; RESULT: nested number; SEND…: the call */
     mp_time deadline;        /* SEND */
-    struct mp_slice context; /* SEND */
+    struct mp_slice context; /* SEND; SEND_FRAME: the meta part */
+    struct mp_address addr;  /* SEND_DATAGRAM, DIAL */
     struct mp_rpc_payload payload;
 };
 
@@ -176,3 +226,9 @@ uint32_t mp_node_numbers_in_use(const struct mp_node *n);
 struct mp_slice mp_node_function_of(const struct mp_node *n, uint64_t call);
 const struct mp_catalog *mp_node_catalog(const struct mp_node *n);
 const struct mp_pool *mp_node_pool(const struct mp_node *n);
+const struct mp_membership *mp_node_membership(const struct mp_node *n);
+/* Links to other nodes that are up now. */
+uint32_t mp_node_link_count(const struct mp_node *n);
+/* Results that this node holds for runs, its own or of others: how many, and their bytes. */
+uint32_t mp_node_held_count(const struct mp_node *n);
+uint64_t mp_node_held_bytes(const struct mp_node *n);

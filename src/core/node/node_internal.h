@@ -1,13 +1,22 @@
 /* What the files of core/node share. */
 #pragma once
 
+#include "src/base/defects.h"
 #include "src/base/rng.h"
 #include "src/core/graph/graph.h"
 #include "src/core/node/node.h"
+#include "src/core/router/router.h"
 #include "src/wire/error.h"
 #include "src/wire/frame.h"
+#include "src/wire/peer.h"
 
 #define MP_NODE_NONE UINT32_MAX
+
+/* Marks of rpc calls. */
+#define MP_NODE_HAS_HOLES  1u /* its arguments have parts that other nodes hold */
+#define MP_NODE_MAY_HOLD   2u /* its result may stay here, if it is large */
+#define MP_NODE_IS_CHILD   4u /* a function on another node waits for it */
+#define MP_NODE_MARKS_BITS 8u /* above them: the member that coordinates the run */
 
 /* Chunks of memory for what effects point to; all of it is given back at the next step. */
 struct mp_node_chunk {
@@ -18,17 +27,37 @@ struct mp_node_chunk {
 
 /* Work that an effect of one machine makes for another is put off until the list at hand is done:
  * a machine is never stepped while its effects are being read. */
-enum mp_node_work_kind { MP_NODE_WORK_POOL_END, MP_NODE_WORK_RUN_ANSWER };
+enum mp_node_work_kind {
+    MP_NODE_WORK_POOL_END,
+    MP_NODE_WORK_RUN_ANSWER,
+    MP_NODE_WORK_ATTEMPT_END, /* an attempt that has not come to a worker here is over */
+    MP_NODE_WORK_RESUBMIT,    /* it never began: another node may do it */
+    MP_NODE_WORK_FILLED,      /* the arguments of an attempt are whole now */
+    MP_NODE_WORK_FETCHED,     /* a run's FETCH is over */
+    MP_NODE_WORK_TCP_ACK,     /* a member showed life on a link */
+    MP_NODE_WORK_SYNC,        /* digests are to be compared with a member */
+    MP_NODE_WORK_PROBE        /* a member is to be spoken to over a link */
+};
 
 struct mp_node_work {
     enum mp_node_work_kind kind;
-    uint64_t call;
+    uint64_t call; /* FETCHED: the run; TCP_ACK, SYNC, PROBE: the member */
     enum mp_pool_end end;
     struct mp_rpc_effect answer;
     struct mp_slice payload; /* stays good during the step */
     struct mp_graph_timing timing;
+    uint32_t member; /* where it ran */
     uint32_t worker; /* from 1; 0: none */
     uint64_t bytes_in;
+    uint64_t moved;
+    uint64_t held;
+    uint64_t held_bytes;
+    uint64_t fetch;
+    bool is_held;
+    bool has_copies; /* it ran with what it fetched from others, and keeps that */
+    bool is_lost;
+    bool has_begun;
+    bool may_rerun; /* ATTEMPT_END: lost without its own fault */
 };
 
 /* The answer that a worker gave and that this step is about. */
@@ -36,16 +65,139 @@ struct mp_node_completion {
     bool is_set;
     bool is_error;
     uint64_t call;
+    uint32_t member; /* that gave it */
     uint32_t worker;
     mp_time submitted_at;
     mp_time begun_at;
     mp_time ended_at;
     uint64_t bytes_in;
+    struct mp_peer_answer peer;    /* of another node's answer */
     struct mp_rpc_payload payload; /* handle 0 once somebody took it */
+};
+
+/* --- attempts (attempt.c): where the attempt under way of each call is --- */
+
+enum mp_node_attempt_state {
+    MP_NODE_ATTEMPT_NONE,
+    MP_NODE_ATTEMPT_LOCAL,   /* the pool has it */
+    MP_NODE_ATTEMPT_FILLING, /* its arguments are being gathered */
+    MP_NODE_ATTEMPT_OUT      /* on its way to another node, or there */
+};
+
+struct mp_node_fill;
+
+struct mp_node_attempt {
+    uint64_t call; /* 0: never used */
+    enum mp_node_attempt_state state;
+    bool is_picked; /* the router counts it as outstanding */
+    bool is_ending; /* its end is put off already */
+    uint32_t marks; /* of the call, which may be gone already when its answer goes out */
+    uint64_t tag;
+    uint32_t member;
+    uint32_t function;
+    uint32_t out;
+    uint32_t avoid_count; /* nodes that turned it down */
+    uint32_t avoid[MP_ROUTER_AVOID_MAX];
+    mp_time sent_at;
+    uint64_t moved;            /* bytes fetched for it */
+    bool moves_copy;           /* it was the first to ask for what it waits for */
+    struct mp_node_fill *fill; /* NULL, or the arguments in the making */
+};
+
+/* --- requests to other nodes (out.c) --- */
+
+enum mp_node_out_kind {
+    MP_NODE_OUT_CALL,      /* owner: the call */
+    MP_NODE_OUT_FETCH,     /* owner: the copy that it fills */
+    MP_NODE_OUT_RUN_FETCH, /* owner: the run, owner_id: the fetch */
+    MP_NODE_OUT_RELEASE,   /* owner: the run */
+    MP_NODE_OUT_RELAY      /* owner: the connection it came from, owner_id: its id there */
+};
+
+enum mp_node_out_state {
+    MP_NODE_OUT_FREE,
+    MP_NODE_OUT_QUEUED, /* until its link takes it */
+    MP_NODE_OUT_SENT,
+    MP_NODE_OUT_GIVEN_UP /* sent; nobody wants the answer, which frees the number */
+};
+
+struct mp_node_out {
+    uint64_t id; /* low half: place; high half: generation */
+    enum mp_node_out_kind kind;
+    enum mp_node_out_state state;
+    uint8_t type;    /* of its frame */
+    uint32_t member; /* for whom it is */
+    uint32_t link;   /* which has it */
+    uint32_t next;   /* of the same link, oldest first; or the free list */
+    uint32_t previous;
+    uint64_t owner;
+    uint64_t owner_id;
+    bool is_peers;      /* RELAY: the owner is another node, not a client */
+    uint64_t sent_in;   /* number of the step; what the driver has not seen yet was not sent */
+    uint8_t *own_bytes; /* passed, meta, payload, behind each other */
+    size_t own_size;
+    struct mp_slice passed; /* an array of names: the nodes that it came through */
+    struct mp_slice meta;
+    struct mp_rpc_payload payload;
+};
+
+/* --- links (link.c) --- */
+
+enum mp_node_link_state {
+    MP_NODE_LINK_FREE,
+    MP_NODE_LINK_WAITING, /* until it is dialled again */
+    MP_NODE_LINK_DIALLING,
+    MP_NODE_LINK_GREETING, /* HELLO has not been said by both */
+    MP_NODE_LINK_UP
+};
+
+struct mp_node_link {
+    enum mp_node_link_state state;
+    uint32_t member;      /* MP_NODE_NONE: not known yet */
+    uint32_t seed;        /* which --join it follows, or MP_NODE_NONE */
+    uint64_t client;      /* the connection, from GREETING on */
+    uint64_t client_last; /* the same; stays when that ended */
+    uint64_t dial;        /* low half: place */
+    bool is_ours;         /* we dialled */
+    bool was_seed;        /* in order to join */
+    bool is_high;         /* takes no more for now */
+    bool wants_sync;      /* once it is up */
+    bool is_told;         /* that this node stops; its PONG is awaited */
+    uint32_t failures;
+    uint32_t next_free;
+    uint64_t generation; /* as its HELLO said */
+    mp_time due_at;
+    mp_time used_at;
+    uint32_t out_first;
+    uint32_t out_last;
+    uint32_t out_count;
+};
+
+struct mp_node_seed {
+    bool is_set;
+    bool is_dialled;
+    struct mp_address addr;
+    uint32_t failures;
+    mp_time due_at;
+};
+
+/* --- what stays here for runs elsewhere (held.c) --- */
+
+struct mp_node_held {
+    uint64_t id; /* low half: place; 0: free */
+    uint32_t next_free;
+    bool is_copy;         /* of what another node holds; found by `key` */
+    uint32_t coordinator; /* member whose run it is for */
+    uint64_t generation;  /* of that member's boot */
+    uint64_t run;
+    struct mp_rpc_payload payload; /* own bytes if there is no handle */
+    struct mp_slice key;           /* owned */
 };
 
 struct mp_node_run {
     struct mp_graph *graph; /* NULL: the place is free */
+    struct mp_buf holders;  /* members that hold something for it, uint32_t each */
+    bool is_held_anywhere;  /* there was no memory to note one of them */
     uint64_t number;        /* low half: place */
     uint64_t client;
     uint64_t id; /* of the client's request */
@@ -64,7 +216,6 @@ struct mp_node_run {
 struct mp_node {
     struct mp_node_config cfg;
     struct mp_alloc *alloc;
-    struct mp_buf names;
     struct mp_catalog catalog;
     struct mp_pool pool;
     struct mp_rpc rpc;
@@ -75,9 +226,60 @@ struct mp_node {
     uint32_t identity; /* the first random bits of run ids */
     bool is_draining;
     bool is_drained_told;
+    mp_time goodbye_until; /* others are waited for no longer */
     uint64_t calls;
     uint64_t errors;
     mp_time started_at;
+    mp_time now;          /* of this step */
+    uint64_t steps;       /* their number */
+    uint64_t client_gone; /* during CLIENT_GONE: nothing is said to it any more; else 0 */
+    struct mp_membership *membership;
+    struct mp_router *router;
+    struct mp_buf key;       /* of the wish at hand */
+    struct mp_buf providers; /* as the catalog found them */
+    struct mp_buf build;     /* a frame's meta part or payload in the making */
+    struct mp_buf announce;  /* news of our own catalog entry */
+    uint32_t route_found;    /* by the last mp_node_find() */
+    uint32_t route_hint;     /* of the call that begins now: it need not be looked up again */
+    uint8_t *states;         /* of members, as they were logged, + 1; 0: not yet */
+    uint32_t state_capacity;
+    bool is_catalog_behind; /* it missed that a member is there, for want of memory */
+    bool has_announce;
+    bool is_catalog_changed; /* who waits for a provider may try again */
+    bool is_missing;         /* metadata of modules is wanted from whoever spoke last */
+    bool is_stopped;         /* STOP was said */
+    uint32_t load_told;
+    struct mp_node_attempt *attempts; /* by slot of the call */
+    uint32_t attempt_capacity;
+    struct mp_node_out *outs;
+    uint32_t out_capacity;
+    uint32_t out_used; /* places ever used */
+    uint32_t out_count;
+    uint32_t relay_count; /* of them, those for others */
+    uint32_t run_fetch_count;
+    uint32_t out_free;
+    struct mp_node_link *links;
+    uint32_t link_capacity;
+    uint32_t link_used;
+    uint32_t link_free;
+    uint32_t links_up;
+    uint32_t syncs;    /* times that digests were to be compared with anybody */
+    bool has_differed; /* the last comparison found something */
+    uint64_t dials;
+    mp_time links_at;           /* when a link or seed wants something */
+    uint32_t *link_of_member;   /* place + 1; 0: none */
+    uint32_t member_capacity;   /* of link_of_member */
+    uint32_t *link_of_client;   /* by the low half; place + 1 */
+    uint32_t client_capacity;   /* of link_of_client */
+    struct mp_node_seed *seeds; /* MP_SEEDS_MAX of them, or NULL */
+    struct mp_node_held *held;
+    uint32_t held_capacity;
+    uint32_t held_used;
+    uint32_t held_count;
+    uint32_t held_free;
+    uint64_t held_bytes;
+    struct mp_map copies;      /* key -> place in held */
+    uint32_t fill_first;       /* calls whose arguments are being gathered: slots, chained */
     struct mp_slice death_how; /* during WORKER_DIED */
     struct mp_slice death_fun;
     struct mp_node_completion completion;
@@ -118,24 +320,213 @@ void mp_node_refuse(struct mp_node *n, uint64_t client, uint64_t id, enum mp_cod
 /* The ERROR map of an answer that no worker gave: DEADLINE or CANCELLED. */
 struct mp_slice mp_node_answer_error(struct mp_node *n, const struct mp_rpc_effect *answer);
 
-/* calls.c */
-/* The ERROR map that says why no provider was found. */
-struct mp_slice mp_node_explain(struct mp_node *n, const struct mp_catalog_query *q);
+/* calls.c: requests, and the machines that carry them out */
 void mp_node_call(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
 void mp_node_nested(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
 void mp_node_completed(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
 void mp_node_pool_end(struct mp_node *n, mp_time now, const struct mp_node_work *work);
 void mp_node_retry_waiting(struct mp_node *n, mp_time now);
+/* The context that a function may ask for: as given when the call began, with the attempt at hand.
+ */
+struct mp_slice mp_node_context_of(struct mp_node *n, const struct mp_rpc_call *c);
 /* Steps of the machines, with their effects carried out. False: no memory (of BEGIN, SUBMIT). */
 bool mp_node_step_rpc(struct mp_node *n, mp_time now, const struct mp_rpc_event *ev,
                       uint64_t *begun);
 bool mp_node_step_pool(struct mp_node *n, mp_time now, const struct mp_pool_event *ev);
 struct mp_rpc_target mp_node_target(const struct mp_catalog_function *f);
+/* The completion at hand becomes the OUTCOME of a call's attempt. */
+void mp_node_outcome(struct mp_node *n, mp_time now, uint64_t call, bool is_error,
+                     bool is_neighbour, bool has_begun);
+/* The same with an ERROR map of our own. */
+void mp_node_outcome_error(struct mp_node *n, mp_time now, uint64_t call, struct mp_slice error,
+                           bool is_neighbour, bool has_begun);
+
+/* route.c: who can do what is wished for */
+/* Bytes under which the router keeps a wish; valid until the next key. Empty without memory. */
+struct mp_slice mp_node_key(struct mp_node *n, const struct mp_catalog_query *q);
+/* The wish again; `needs` has room for MP_NEEDS_MAX. */
+void mp_node_key_read(struct mp_slice key, struct mp_catalog_query *q, struct mp_slice *needs);
+/* The route of a key, worked out if need be; MP_ROUTER_NONE without memory. */
+uint32_t mp_node_route(struct mp_node *n, struct mp_slice key);
+/* The function that a wish leads to, for what is the same on all providers; NULL if there is none.
+ */
+const struct mp_catalog_function *mp_node_find(struct mp_node *n, struct mp_slice key);
+/* The ERROR map that says why no provider was found. */
+struct mp_slice mp_node_explain(struct mp_node *n, const struct mp_catalog_query *q);
+struct mp_slice mp_node_member_name(const struct mp_node *n, uint32_t member);
+
+/* attempt.c */
+void mp_node_submit(struct mp_node *n, mp_time now, uint64_t call);
+void mp_node_abandon(struct mp_node *n, mp_time now, uint64_t call);
+/* The attempt under way; NULL if there is none. */
+struct mp_node_attempt *mp_node_attempt_of(const struct mp_node *n, uint64_t call);
+/* The attempt is over: the router hears, what it held is given back. */
+void mp_node_attempt_close(struct mp_node *n, mp_time now, uint64_t call, bool is_measured);
+/* Puts off the end of an attempt that is nowhere any more. */
+void mp_node_attempt_end(struct mp_node *n, uint64_t call, struct mp_slice error, bool has_begun,
+                         bool may_rerun);
+void mp_node_attempt_ended(struct mp_node *n, mp_time now, const struct mp_node_work *work);
+void mp_node_attempt_filled(struct mp_node *n, mp_time now, uint64_t call);
+/* Sends the frame of an attempt; false if it could not be built. */
+bool mp_node_attempt_send(struct mp_node *n, struct mp_node_out *o, struct mp_slice *meta,
+                          struct mp_rpc_payload *payload);
+void mp_node_attempt_answered(struct mp_node *n, mp_time now, struct mp_node_out *o, bool is_error,
+                              struct mp_slice meta, struct mp_rpc_payload payload);
+void mp_node_attempt_lost(struct mp_node *n, struct mp_node_out *o, bool was_sent);
+void mp_node_attempts_fini(struct mp_node *n);
+/* A call that another node sent here. */
+void mp_node_peer_call(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
+/* The answer to it. */
+void mp_node_peer_answer(struct mp_node *n, mp_time now, const struct mp_rpc_effect *e,
+                         struct mp_slice bytes, uint64_t handle);
+
+/* out.c */
+/* A request for `member`, queued and sent as soon as may be. `meta` and `payload` are copied (a
+ * handle is taken over); `passed`: an array of names, or empty. NULL without memory. */
+struct mp_node_out *mp_node_out_new(struct mp_node *n, enum mp_node_out_kind kind, uint8_t type,
+                                    uint32_t member, uint64_t owner, uint64_t owner_id,
+                                    struct mp_slice passed, struct mp_slice meta,
+                                    struct mp_rpc_payload payload);
+void mp_node_out_give_up(struct mp_node *n, struct mp_node_out *o);
+struct mp_node_out *mp_node_out_get(const struct mp_node *n, uint64_t id);
+/* RESULT or ERROR from a link. The payload's handle is taken if *payload.handle becomes 0. */
+void mp_node_out_answer(struct mp_node *n, mp_time now, uint32_t link, uint8_t type, uint64_t id,
+                        struct mp_slice meta, struct mp_rpc_payload *payload);
+/* Sends what is queued on a link that takes it. */
+void mp_node_outs_flush(struct mp_node *n, uint32_t link);
+/* The link is gone, or cannot be had: what it had is lost, or goes another way. */
+void mp_node_outs_lost(struct mp_node *n, mp_time now, uint32_t link);
+/* Moves what is queued for a member to the link of its helper. */
+void mp_node_outs_reroute(struct mp_node *n, uint32_t link);
+/* A connection is gone: what it asked for through here is cancelled. */
+void mp_node_outs_of_client_gone(struct mp_node *n, uint64_t client);
+bool mp_node_outs_cancel(struct mp_node *n, uint64_t client, uint64_t id);
+/* Whether a connection waits for answers that come through here. */
+bool mp_node_outs_has_relays(const struct mp_node *n, uint64_t client);
+void mp_node_outs_of_run_over(struct mp_node *n, uint64_t run);
+void mp_node_forward(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
+/* A request of a client for another node. False: there is no such node (and it was said). */
+bool mp_node_relay_query(struct mp_node *n, const struct mp_node_event *ev, struct mp_slice on);
+void mp_node_outs_fini(struct mp_node *n);
+
+/* link.c */
+/* The link to a member, dialled if there is none; MP_NODE_NONE without memory. */
+uint32_t mp_node_link_to(struct mp_node *n, uint32_t member);
+/* The link that is up over this connection, or MP_NODE_NONE. */
+uint32_t mp_node_link_of_client(const struct mp_node *n, uint64_t client);
+/* Whether a connection is another node's, introduced or about to be. */
+bool mp_node_is_peer(const struct mp_node *n, uint64_t client);
+bool mp_node_link_is_up(const struct mp_node *n, uint32_t member);
+/* A random one of the links that are up, if there are MP_SYNC_LINKS_MIN; else MP_NODE_NONE. */
+uint32_t mp_node_link_any(struct mp_node *n);
+/* A request came over it, if it is a link. */
+void mp_node_link_used(struct mp_node *n, uint64_t client);
+/* This node stops: says so on all links. */
+void mp_node_links_goodbye(struct mp_node *n, mp_time now);
+/* Nobody sends anything any more who still believed that this node serves. */
+bool mp_node_links_have_heard(const struct mp_node *n);
+/* The link to the member itself, if there is one that is up; else MP_NODE_NONE. */
+uint32_t mp_node_link_direct(const struct mp_node *n, uint32_t member);
+void mp_node_send_frame(struct mp_node *n, uint64_t client, uint8_t type, uint64_t id,
+                        struct mp_slice meta, struct mp_rpc_payload payload);
+void mp_node_frame(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
+void mp_node_dialed(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
+void mp_node_link_gone(struct mp_node *n, mp_time now, uint64_t client);
+void mp_node_pressure(struct mp_node *n, const struct mp_node_event *ev);
+void mp_node_seed(struct mp_node *n, const struct mp_node_event *ev);
+void mp_node_links_tick(struct mp_node *n, mp_time now);
+/* What a change of a member means for its link. */
+void mp_node_link_member_changed(struct mp_node *n, mp_time now, uint32_t member);
+/* A member is reached by another way now: what waits for a link to it may go there. */
+void mp_node_link_via_changed(struct mp_node *n, uint32_t member);
+void mp_node_link_member_gone(struct mp_node *n, mp_time now, uint32_t member);
+void mp_node_links_fini(struct mp_node *n);
+/* Makes links_at no later than `at`. */
+void mp_node_links_wake(struct mp_node *n, mp_time at);
+
+/* link.c, for greet.c and seeds.c; greet.c, for link.c */
+#define MP_NODE_SEED_SATISFIED MP_SECONDS(30)  /* a seed that is a live member: looked at again */
+#define MP_NODE_SEED_IS_SELF   MP_SECONDS(600) /* or when it is this node */
+#define MP_NODE_IDLE_SWEEP     MP_SECONDS(5)
+mp_duration mp_node_link_backoff(struct mp_node *n, uint32_t failures);
+uint32_t mp_node_link_of_member(const struct mp_node *n, uint32_t member);
+uint32_t mp_node_any_link(const struct mp_node *n, uint64_t client);
+void mp_node_link_due(struct mp_node *n, struct mp_node_link *l, mp_time at);
+uint32_t mp_node_link_new(struct mp_node *n);
+void mp_node_link_free(struct mp_node *n, uint32_t link);
+bool mp_node_link_bind_client(struct mp_node *n, uint32_t link, uint64_t client);
+bool mp_node_link_bind_member(struct mp_node *n, uint32_t link, uint32_t member);
+void mp_node_seed_again(struct mp_node *n, uint32_t number);
+void mp_node_close_client(struct mp_node *n, uint64_t client);
+void mp_node_link_refuse(struct mp_node *n, uint64_t client, enum mp_code code, const char *reason,
+                         const struct mp_text *message);
+void mp_node_link_dial_member(struct mp_node *n, uint32_t link);
+void mp_node_link_dial(struct mp_node *n, uint32_t link, const struct mp_address *addr);
+void mp_node_link_end(struct mp_node *n, mp_time now, uint32_t link);
+bool mp_node_link_is_any(const struct mp_node_link *l);
+void mp_node_say_hello(struct mp_node *n, uint64_t client);
+void mp_node_link_set_up(struct mp_node *n, uint32_t link, uint32_t member);
+
+/* cluster.c */
+void mp_node_step_membership(struct mp_node *n, mp_time now, const struct mp_membership_event *ev);
+void mp_node_step_catalog(struct mp_node *n, mp_time now, const struct mp_catalog_event *ev,
+                          struct mp_catalog_effects *out);
+/* Compares digests with the node at the other end. */
+void mp_node_sync(struct mp_node *n, uint32_t link);
+/* Says over a link that this node has left. */
+void mp_node_sync_goodbye(struct mp_node *n, uint32_t link);
+void mp_node_sync_frame(struct mp_node *n, mp_time now, uint32_t link, uint64_t stage,
+                        struct mp_slice payload);
+void mp_node_want_frame(struct mp_node *n, uint32_t link, struct mp_slice payload);
+void mp_node_have_frame(struct mp_node *n, mp_time now, uint32_t link, struct mp_slice payload);
+void mp_node_cluster_settle(struct mp_node *n, mp_time now);
+/* Tells the catalog of all members again. */
+void mp_node_catalog_catch_up(struct mp_node *n, mp_time now);
+void mp_node_sync_member(struct mp_node *n, uint32_t member);
+void mp_node_probe_member(struct mp_node *n, uint32_t member);
+void mp_node_tcp_ack(struct mp_node *n, mp_time now, uint32_t member);
+/* FORGET of a client: an ERROR map, or empty if it was done. */
+struct mp_slice mp_node_forget(struct mp_node *n, mp_time now, struct mp_slice name);
+void mp_node_stop(struct mp_node *n, const struct mp_address *addr);
+
+/* held.c */
+/* Gathers the parts of the arguments; the attempt ends, or FILLED follows. */
+void mp_node_fill(struct mp_node *n, uint64_t call);
+void mp_node_fill_free(struct mp_node *n, struct mp_node_attempt *a);
+/* The whole arguments. */
+struct mp_slice mp_node_filled(const struct mp_node_attempt *a);
+void mp_node_fill_answered(struct mp_node *n, struct mp_node_out *o, bool is_error,
+                           struct mp_rpc_payload *payload);
+void mp_node_fill_lost(struct mp_node *n, struct mp_node_out *o);
+/* Keeps a result for a run of `coordinator`; 0 if there is no room, `payload` then being as it was.
+ */
+uint64_t mp_node_hold(struct mp_node *n, uint32_t coordinator, uint64_t run,
+                      struct mp_rpc_payload *payload);
+void mp_node_fetch_frame(struct mp_node *n, uint64_t client, uint64_t id, struct mp_slice meta);
+void mp_node_release_frame(struct mp_node *n, uint64_t client, uint64_t id, struct mp_slice meta);
+/* A coordinator told which of its runs go on: nothing is kept for others. */
+void mp_node_runs_frame(struct mp_node *n, uint32_t coordinator, struct mp_slice runs);
+/* A live member that something is kept for and no link leads to, or MP_NODE_NONE. */
+uint32_t mp_node_held_for_unlinked(struct mp_node *n);
+void mp_node_release_run(struct mp_node *n, uint32_t coordinator, uint64_t run);
+/* Everything for runs of a member, or of its boots before a generation. */
+void mp_node_release_all(struct mp_node *n, uint32_t coordinator);
+void mp_node_release_older(struct mp_node *n, uint32_t coordinator, uint64_t generation);
+void mp_node_held_fini(struct mp_node *n);
 
 /* runs.c */
 void mp_node_run(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
 void mp_node_plan(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
 void mp_node_run_answer(struct mp_node *n, mp_time now, const struct mp_node_work *work);
+/* A node may keep something for a run, which may be over: it will be told when. */
+void mp_node_run_may_be_held(struct mp_node *n, uint64_t number, uint32_t member);
+/* Appends the numbers of the runs that go on here. */
+MP_MUST_USE enum mp_err mp_node_put_runs(const struct mp_node *n, struct mp_buf *b);
+void mp_node_run_fetched(struct mp_node *n, mp_time now, const struct mp_node_work *work);
+/* A node is dead: what it held for runs of this one is lost. */
+void mp_node_runs_lost(struct mp_node *n, mp_time now, struct mp_slice node);
+/* A node may come to hold something for a run of this one. */
+void mp_node_run_note_holder(struct mp_node *n, uint64_t run, uint32_t member);
 bool mp_node_run_cancel(struct mp_node *n, mp_time now, uint64_t client, uint64_t id);
 void mp_node_runs_of_client_gone(struct mp_node *n, mp_time now, uint64_t client);
 void mp_node_runs_tick(struct mp_node *n, mp_time now);

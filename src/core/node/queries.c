@@ -21,29 +21,194 @@ static enum mp_err put_uint_pair(struct mp_buf *b, const char *key, uint64_t val
     return mp_mp_put_uint(b, value);
 }
 
-static enum mp_err put_nodes(struct mp_node *n, mp_time now, struct mp_buf *b)
+static enum mp_err put_bool_pair(struct mp_buf *b, const char *key, bool value)
 {
-    (void)now;
-    TRY(mp_mp_put_map(b, 1));
-    TRY(mp_mp_put_text(b, "nodes"));
-    TRY(mp_mp_put_array(b, 1));
-    TRY(mp_mp_put_map(b, 10));
-    TRY(put_text_pair(b, "name", n->catalog.node));
-    TRY(put_text_pair(b, "cluster", n->catalog.cluster));
-    TRY(put_text_pair(b, "addr", n->cfg.addr));
-    TRY(put_text_pair(b, "state", mp_slice_str("alive")));
-    TRY(mp_mp_put_text(b, "resources"));
-    TRY(mp_catalog_put_resources(&n->catalog, b));
-    TRY(put_uint_pair(b, "workers", n->cfg.workers));
-    TRY(put_uint_pair(b, "load", n->rpc.live));
-    TRY(put_text_pair(b, "version", mp_slice_str(MPREG_VERSION)));
-    TRY(put_uint_pair(b, "rtt_ms", 0));
-    TRY(mp_mp_put_text(b, "insecure"));
-    return mp_mp_put_bool(b, n->cfg.is_insecure);
+    TRY(mp_mp_put_text(b, key));
+    return mp_mp_put_bool(b, value);
 }
 
-static enum mp_err put_functions(struct mp_node *n, mp_time now, struct mp_buf *b)
+static enum mp_err put_ms_pair(struct mp_buf *b, const char *key, mp_duration d)
 {
+    TRY(mp_mp_put_text(b, key));
+    return mp_mp_put_float(b, (double)(d / 1000) / 1000);
+}
+
+static const char *const state_names[] = {[MP_MEMBER_ALIVE] = "alive",
+                                          [MP_MEMBER_SUSPECT] = "suspect",
+                                          [MP_MEMBER_DEAD] = "dead",
+                                          [MP_MEMBER_LEFT] = "left"};
+
+static enum mp_err put_member(struct mp_node *n, mp_time now, struct mp_buf *b, uint32_t member,
+                              const struct mp_member_info *info)
+{
+    char bytes[MP_ADDRESS_TEXT_MAX];
+    struct mp_text addr;
+    struct mp_catalog_about about = {0};
+    bool is_self = member == MP_MEMBER_SELF;
+    bool is_known = mp_catalog_about(&n->catalog, member, &about);
+    bool has_via = info->via != MP_MEMBER_NONE && info->via != MP_MEMBER_SELF && !is_self;
+    mp_text_init(&addr, bytes, sizeof(bytes));
+    mp_address_put(&addr, &info->addr);
+    TRY(mp_mp_put_map(b, 12u + has_via));
+    TRY(put_text_pair(b, "name", info->name));
+    TRY(put_text_pair(b, "cluster", n->catalog.cluster));
+    TRY(put_text_pair(b, "addr", mp_text_slice(&addr)));
+    TRY(put_text_pair(b, "state", mp_slice_str(state_names[info->state])));
+    TRY(mp_mp_put_text(b, "resources"));
+    TRY(is_known && about.resources.size != 0 ? mp_mp_put_raw(b, about.resources)
+                                              : mp_mp_put_array(b, 0));
+    TRY(put_uint_pair(b, "workers", about.workers));
+    TRY(put_uint_pair(b, "load", is_self ? n->rpc.live : info->load));
+    TRY(put_text_pair(b, "version", about.version));
+    TRY(put_ms_pair(b, "rtt_ms", info->rtt));
+    TRY(put_bool_pair(b, "insecure", (info->flags & MP_MEMBER_INSECURE) != 0));
+    TRY(put_uint_pair(b, "generation", info->generation));
+    TRY(put_uint_pair(b, "since_ms", now > info->since ? (now - info->since) / MP_MS(1) : 0));
+    return has_via ? put_text_pair(b, "via", mp_node_member_name(n, info->via)) : MP_OK;
+}
+
+static enum mp_err put_nodes(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
+                             struct mp_buf *b)
+{
+    struct mp_member_info info;
+    uint32_t count = 0;
+    uint32_t end = mp_membership_end(n->membership);
+    (void)ev;
+    for (uint32_t i = 0; i < end; i++)
+        count += mp_membership_get(n->membership, i, &info);
+    TRY(mp_mp_put_map(b, 1));
+    TRY(mp_mp_put_text(b, "nodes"));
+    TRY(mp_mp_put_array(b, count));
+    for (uint32_t i = 0; i < end; i++)
+        if (mp_membership_get(n->membership, i, &info))
+            TRY(put_member(n, now, b, i, &info));
+    return MP_OK;
+}
+
+/* [pid, resident bytes] of a worker's place; nil where the driver said nothing. */
+static enum mp_err put_fact(struct mp_buf *b, const char *key, struct mp_slice facts,
+                            uint32_t place, uint32_t which)
+{
+    struct mp_slice pair;
+    struct mp_slice value;
+    TRY(mp_mp_put_text(b, key));
+    if (facts.size != 0 && mp_mp_array_get(facts, place, &pair) == MP_OK &&
+        mp_mp_array_get(pair, which, &value) == MP_OK)
+        return mp_mp_put_raw(b, value);
+    return mp_mp_put_nil(b);
+}
+
+static bool is_worker(const struct mp_pool_worker *w)
+{
+    return w->state != MP_POOL_WORKER_NONE;
+}
+
+static enum mp_err put_workers(struct mp_node *n, struct mp_slice facts, struct mp_buf *b)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < n->pool.worker_count; i++)
+        count += is_worker(&n->pool.workers[i]);
+    TRY(mp_mp_put_text(b, "workers"));
+    TRY(mp_mp_put_array(b, count));
+    for (uint32_t i = 0; i < n->pool.worker_count; i++) {
+        const struct mp_pool_worker *w = &n->pool.workers[i];
+        if (!is_worker(w))
+            continue;
+        TRY(mp_mp_put_map(b, 6));
+        TRY(put_fact(b, "pid", facts, i, 0));
+        TRY(put_uint_pair(b, "begun", w->sent));
+        TRY(put_uint_pair(b, "queued", i == 0 ? n->pool.queued : 0));
+        TRY(put_uint_pair(b, "calls", w->done));
+        TRY(put_uint_pair(b, "restarts", w->restarts));
+        TRY(put_fact(b, "memory_bytes", facts, i, 1));
+    }
+    return MP_OK;
+}
+
+static enum mp_err put_states(struct mp_node *n, struct mp_buf *b)
+{
+    struct mp_member_info info;
+    uint32_t counts[MP_ARRAY_SIZE(state_names)] = {0};
+    for (uint32_t i = 0; i < mp_membership_end(n->membership); i++)
+        if (mp_membership_get(n->membership, i, &info))
+            counts[info.state]++;
+    TRY(mp_mp_put_text(b, "members"));
+    TRY(mp_mp_put_map(b, MP_ARRAY_SIZE(state_names)));
+    for (size_t i = 0; i < MP_ARRAY_SIZE(state_names); i++)
+        TRY(put_uint_pair(b, state_names[i], counts[i]));
+    return MP_OK;
+}
+
+static enum mp_err put_status(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
+                              struct mp_buf *b)
+{
+    struct mp_member_info self;
+    struct mp_slice facts = ev->request.facts;
+    if (!mp_membership_get(n->membership, MP_MEMBER_SELF, &self))
+        return MP_ENOENT;
+    if (facts.size != 0 && mp_mp_check(facts) != MP_OK)
+        facts = (struct mp_slice){0};
+    TRY(mp_mp_put_map(b, 9));
+    TRY(mp_mp_put_text(b, "node"));
+    TRY(put_member(n, now, b, MP_MEMBER_SELF, &self));
+    TRY(mp_mp_put_text(b, "uptime_s"));
+    TRY(mp_mp_put_float(b, (double)((now - n->started_at) / MP_MS(1)) / 1000));
+    TRY(put_workers(n, facts, b));
+    TRY(put_uint_pair(b, "calls", n->calls));
+    TRY(put_uint_pair(b, "errors", n->errors));
+    TRY(put_uint_pair(b, "links", n->links_up));
+    TRY(put_states(n, b));
+    TRY(put_uint_pair(b, "queued", n->pool.queued));
+    TRY(mp_mp_put_text(b, "held"));
+    TRY(mp_mp_put_map(b, 2));
+    TRY(put_uint_pair(b, "count", n->held_count));
+    return put_uint_pair(b, "bytes", n->held_bytes);
+}
+
+static bool is_shown(const struct mp_node_link *l)
+{
+    return l->member != MP_NODE_NONE && l->state >= MP_NODE_LINK_DIALLING;
+}
+
+static enum mp_err put_link(struct mp_node *n, const struct mp_node_link *l, struct mp_buf *b)
+{
+    char bytes[MP_ADDRESS_TEXT_MAX];
+    struct mp_text addr;
+    struct mp_member_info info = {0};
+    (void)mp_membership_get(n->membership, l->member, &info);
+    mp_text_init(&addr, bytes, sizeof(bytes));
+    mp_address_put(&addr, &info.addr);
+    TRY(mp_mp_put_map(b, 6));
+    TRY(put_text_pair(b, "node", info.name));
+    TRY(put_text_pair(b, "addr", mp_text_slice(&addr)));
+    TRY(put_text_pair(b, "state", mp_slice_str(l->state == MP_NODE_LINK_UP ? "up" : "dialling")));
+    TRY(put_ms_pair(b, "rtt_ms", info.rtt));
+    TRY(put_uint_pair(b, "outstanding", l->out_count));
+    return put_text_pair(b, "dialled_by", l->is_ours ? n->catalog.node : info.name);
+}
+
+static enum mp_err put_links(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
+                             struct mp_buf *b)
+{
+    uint32_t count = 0;
+    (void)now;
+    (void)ev;
+    for (uint32_t i = 0; i < n->link_used; i++)
+        count += is_shown(&n->links[i]);
+    TRY(mp_mp_put_map(b, 2));
+    TRY(put_text_pair(b, "node", n->catalog.node));
+    TRY(mp_mp_put_text(b, "links"));
+    TRY(mp_mp_put_array(b, count));
+    for (uint32_t i = 0; i < n->link_used; i++)
+        if (is_shown(&n->links[i]))
+            TRY(put_link(n, &n->links[i], b));
+    return MP_OK;
+}
+
+static enum mp_err put_functions(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
+                                 struct mp_buf *b)
+{
+    (void)ev;
     for (uint32_t key = 0; key < n->catalog.function_count; key++) {
         mp_time until = mp_pool_refused_until(&n->pool, key, now);
         n->catalog.functions[key].refused_ms =
@@ -52,28 +217,52 @@ static enum mp_err put_functions(struct mp_node *n, mp_time now, struct mp_buf *
     return mp_catalog_put_functions(&n->catalog, b);
 }
 
-static enum mp_err put_modules(struct mp_node *n, mp_time now, struct mp_buf *b)
+static enum mp_err put_modules(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
+                               struct mp_buf *b)
 {
     (void)now;
+    (void)ev;
     return mp_catalog_put_modules(&n->catalog, b);
 }
 
 struct query {
     const char *what;
-    enum mp_err (*put)(struct mp_node *n, mp_time now, struct mp_buf *b);
+    enum mp_err (*put)(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
+                       struct mp_buf *b);
 };
 
 static const struct query queries[] = {
-    {"functions", put_functions},
-    {"modules", put_modules},
-    {"nodes", put_nodes},
+    {"functions", put_functions}, {"links", put_links},   {"modules", put_modules},
+    {"nodes", put_nodes},         {"status", put_status},
 };
 
-static bool read_what(struct mp_slice meta, struct mp_slice *what)
+/* A query's meta part: [what], or [what, {on, name}]. */
+struct asked {
+    struct mp_slice what;
+    struct mp_slice on;
+    struct mp_slice name;
+};
+
+static bool read_option(struct mp_slice options, const char *key, struct mp_slice *name)
 {
     struct mp_slice value;
-    return mp_mp_check(meta) == MP_OK && mp_mp_array_get(meta, 0, &value) == MP_OK &&
-           mp_mp_get_str(value, what) == MP_OK;
+    if (mp_mp_map_get(options, mp_slice_str(key), &value) != MP_OK ||
+        mp_mp_type_of(value) == MP_MP_NIL)
+        return true;
+    return mp_mp_get_str(value, name) == MP_OK && mp_slice_is_name(*name);
+}
+
+static bool read_asked(struct mp_slice meta, struct asked *a)
+{
+    struct mp_slice value;
+    *a = (struct asked){0};
+    if (mp_mp_check(meta) != MP_OK || mp_mp_array_get(meta, 0, &value) != MP_OK ||
+        mp_mp_get_str(value, &a->what) != MP_OK)
+        return false;
+    if (mp_mp_array_get(meta, 1, &value) != MP_OK || mp_mp_type_of(value) == MP_MP_NIL)
+        return true;
+    return mp_mp_type_of(value) == MP_MP_MAP && read_option(value, "on", &a->on) &&
+           read_option(value, "name", &a->name);
 }
 
 static void answer(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
@@ -81,7 +270,7 @@ static void answer(struct mp_node *n, mp_time now, const struct mp_node_event *e
 {
     struct mp_buf b;
     mp_buf_init(&b, n->alloc, 0);
-    if (q->put(n, now, &b) == MP_OK)
+    if (q->put(n, now, ev, &b) == MP_OK)
         mp_node_reply(n, ev->request.client, ev->request.id, MP_FRAME_RESULT,
                       mp_node_keep(n, mp_buf_slice(&b)));
     else
@@ -90,24 +279,59 @@ static void answer(struct mp_node *n, mp_time now, const struct mp_node_event *e
     mp_buf_fini(&b);
 }
 
+static void forget(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
+                   struct mp_slice name)
+{
+    struct mp_buf b;
+    struct mp_slice error = mp_node_forget(n, now, name);
+    if (error.size != 0) {
+        mp_node_reply(n, ev->request.client, ev->request.id, MP_FRAME_ERROR, error);
+        return;
+    }
+    mp_buf_init(&b, n->alloc, 0);
+    enum mp_err err = mp_mp_put_map(&b, 1);
+    if (err == MP_OK)
+        err = put_text_pair(&b, "forgotten", name);
+    mp_node_reply(n, ev->request.client, ev->request.id, MP_FRAME_RESULT,
+                  err == MP_OK ? mp_node_keep(n, mp_buf_slice(&b)) : (struct mp_slice){0});
+    mp_buf_fini(&b);
+}
+
+static void answer_here(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
+                        const struct asked *a)
+{
+    const struct query *found = NULL;
+    for (size_t i = 0; i < MP_ARRAY_SIZE(queries); i++)
+        if (mp_slice_is(a->what, queries[i].what))
+            found = &queries[i];
+    if (mp_slice_is(a->what, "plan"))
+        mp_node_plan(n, now, ev);
+    else if (mp_slice_is(a->what, "forget"))
+        forget(n, now, ev, a->name);
+    else if (found)
+        answer(n, now, ev, found);
+    else
+        mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_UNIMPLEMENTED,
+                       "UNKNOWN_QUERY",
+                       "known: forget, functions, links, modules, nodes, plan, status");
+}
+
 void mp_node_query(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
 {
-    struct mp_slice what;
-    if (!read_what(ev->request.meta, &what)) {
+    struct asked a;
+    if (!read_asked(ev->request.meta, &a)) {
         mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_INVALID_ARGUMENT,
-                       "BAD_REQUEST", "meta: expected [what]");
-    } else if (mp_slice_is(what, "plan")) {
-        mp_node_plan(n, now, ev);
+                       "BAD_REQUEST", "meta: expected [what, {on, name}]");
+    } else if (a.on.size != 0 && !mp_slice_equal(a.on, n->catalog.node)) {
+        if (mp_node_link_of_client(n, ev->request.client) == MP_NODE_NONE) {
+            if (mp_node_relay_query(n, ev, a.on))
+                return;
+        } else {
+            mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_UNAVAILABLE, "NO_NODE",
+                           "this is not the node that was asked for");
+        }
     } else {
-        const struct query *found = NULL;
-        for (size_t i = 0; i < MP_ARRAY_SIZE(queries); i++)
-            if (mp_slice_is(what, queries[i].what))
-                found = &queries[i];
-        if (found)
-            answer(n, now, ev, found);
-        else
-            mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_UNIMPLEMENTED,
-                           "UNKNOWN_QUERY", "known: functions, modules, nodes, plan");
+        answer_here(n, now, ev, &a);
     }
     if (ev->request.payload.handle != 0)
         mp_node_emit(n, MP_NODE_RELEASE)->payload = ev->request.payload;

@@ -22,6 +22,8 @@ static void reply(struct mp_node *n, struct mp_node_run *run, uint8_t frame, str
     mp_node_reply(n, run->client, run->id, frame, bytes);
 }
 
+static void release(struct mp_node *n, struct mp_node_run *run);
+
 /* Nobody waits for the run's calls any more. */
 static void end_run(struct mp_node *n, mp_time now, struct mp_node_run *run)
 {
@@ -29,6 +31,7 @@ static void end_run(struct mp_node *n, mp_time now, struct mp_node_run *run)
                                       .origin = {.kind = MP_RPC_RUN, .owner = run->number}};
     run->is_over = true;
     mp_node_step_rpc(n, now, &gone, NULL);
+    release(n, run);
 }
 
 static void out_of_memory(struct mp_node *n, mp_time now, struct mp_node_run *run)
@@ -84,7 +87,9 @@ static void invoke(struct mp_node *n, mp_time now, struct mp_node_run *run,
                                        .cluster = e->invoke.cluster,
                                        .needs = e->invoke.needs,
                                        .needs_count = e->invoke.needs_count};
-    const struct mp_catalog_function *f = mp_catalog_find(&n->catalog, &q);
+    bool is_ours = q.cluster.size == 0 || mp_slice_equal(q.cluster, n->catalog.cluster);
+    struct mp_slice key = mp_node_key(n, &q);
+    const struct mp_catalog_function *f = is_ours ? mp_node_find(n, key) : NULL;
     if (!mp_node_make_room(n)) {
         out_of_memory(n, now, run);
         return;
@@ -100,8 +105,11 @@ static void invoke(struct mp_node *n, mp_time now, struct mp_node_run *run,
                   .target = mp_node_target(f),
                   .args = {.bytes = e->invoke.args},
                   .context = put_context(n, run, e),
+                  .query = key,
+                  .marks = e->invoke.has_holes ? MP_NODE_HAS_HOLES : 0,
                   .deadline = deadline},
     };
+    n->route_hint = n->route_found;
     if (mp_node_step_rpc(n, now, &begin, NULL))
         return;
     const struct mp_fault fault = {.code = MP_CODE_RESOURCE_EXHAUSTED,
@@ -110,6 +118,102 @@ static void invoke(struct mp_node *n, mp_time now, struct mp_node_run *run,
                                        mp_slice_str("the node has no memory for another call"),
                                    .node = n->catalog.node};
     fail_invocation(n, run, e, mp_node_error(n, &fault));
+}
+
+/* A value that stayed where it was made is wanted whole. */
+static void fetch(struct mp_node *n, struct mp_node_run *run, const struct mp_graph_effect *e)
+{
+    const struct mp_peer_fetch f = {.held = e->fetch.held};
+    uint32_t member = mp_membership_find(n->membership, e->fetch.node);
+    struct mp_node_out *o = NULL;
+    mp_buf_clear(&n->build);
+    if (member != MP_MEMBER_NONE && member != MP_MEMBER_SELF &&
+        mp_peer_fetch_put(&n->build, &f) == MP_OK)
+        o = mp_node_out_new(n, MP_NODE_OUT_RUN_FETCH, MP_FRAME_FETCH, member, run->number,
+                            e->fetch.fetch, (struct mp_slice){0}, mp_buf_slice(&n->build),
+                            (struct mp_rpc_payload){0});
+    if (o) {
+        mp_node_outs_flush(n, o->link);
+        return;
+    }
+    struct mp_node_work *w = mp_node_put_off(n, MP_NODE_WORK_FETCHED, run->number);
+    w->fetch = e->fetch.fetch;
+    w->is_lost = true;
+}
+
+/* Remembers who holds something for the run; without memory it is said to everybody. */
+static void note_holder(struct mp_node_run *run, uint32_t member)
+{
+    if (run->is_held_anywhere)
+        return;
+    for (size_t at = 0; at < run->holders.size; at += sizeof(member))
+        if (memcmp(run->holders.data + at, &member, sizeof(member)) == 0)
+            return;
+    if (mp_buf_append(&run->holders, mp_slice_of(&member, sizeof(member))) != MP_OK)
+        run->is_held_anywhere = true;
+}
+
+void mp_node_run_note_holder(struct mp_node *n, uint64_t number, uint32_t member)
+{
+    struct mp_node_run *run = find_run(n, number);
+    if (run)
+        note_holder(run, member);
+}
+
+static void say_release(struct mp_node *n, uint64_t run, uint32_t member)
+{
+    struct mp_member_info info;
+    if (member == MP_MEMBER_SELF || !mp_membership_get(n->membership, member, &info) ||
+        info.state == MP_MEMBER_DEAD)
+        return;
+    mp_buf_clear(&n->build);
+    const struct mp_peer_release r = {.run = run, .coordinator = n->catalog.node};
+    if (mp_peer_release_put(&n->build, &r) != MP_OK) {
+        n->is_out_of_memory = true;
+        return;
+    }
+    struct mp_node_out *o =
+        mp_node_out_new(n, MP_NODE_OUT_RELEASE, MP_FRAME_RELEASE, member, run, 0,
+                        (struct mp_slice){0}, mp_buf_slice(&n->build), (struct mp_rpc_payload){0});
+    if (o)
+        mp_node_outs_flush(n, o->link);
+}
+
+/* What was kept for the run, here and elsewhere, is given back. */
+static void release(struct mp_node *n, struct mp_node_run *run)
+{
+    mp_node_outs_of_run_over(n, run->number);
+    mp_node_release_run(n, MP_MEMBER_SELF, run->number);
+    for (size_t at = 0; !run->is_held_anywhere && at < run->holders.size; at += sizeof(uint32_t)) {
+        uint32_t member;
+        memcpy(&member, run->holders.data + at, sizeof(member));
+        say_release(n, run->number, member);
+    }
+    for (uint32_t i = 1; run->is_held_anywhere && i < mp_membership_end(n->membership); i++)
+        say_release(n, run->number, i);
+    mp_buf_clear(&run->holders);
+    run->is_held_anywhere = false;
+}
+
+void mp_node_run_may_be_held(struct mp_node *n, uint64_t number, uint32_t member)
+{
+    struct mp_node_run *run = find_run(n, number);
+    if (run)
+        note_holder(run, member);
+    else
+        say_release(n, number, member);
+}
+
+enum mp_err mp_node_put_runs(const struct mp_node *n, struct mp_buf *b)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < n->run_capacity; i++)
+        count += n->runs[i].graph && !n->runs[i].is_over;
+    enum mp_err err = mp_mp_put_array(b, count);
+    for (uint32_t i = 0; err == MP_OK && i < n->run_capacity; i++)
+        if (n->runs[i].graph && !n->runs[i].is_over)
+            err = mp_mp_put_uint(b, n->runs[i].number);
+    return err;
 }
 
 /* An event is left out when there is no memory for it: nothing depends on it. */
@@ -134,6 +238,9 @@ static void carry_out(struct mp_node *n, mp_time now, struct mp_node_run *run,
         break;
     case MP_GRAPH_CANCEL:
         mp_node_step_rpc(n, now, &cancel, NULL);
+        break;
+    case MP_GRAPH_FETCH:
+        fetch(n, run, e);
         break;
     case MP_GRAPH_EVENT:
         tell_event(n, run, e->event.body);
@@ -165,6 +272,40 @@ static void step_graph(struct mp_node *n, mp_time now, struct mp_node_run *run,
 
 /* --- beginning a run --- */
 
+/* Where a call would go now, without one going there. */
+static struct mp_router_provider plan_provider(struct mp_node *n, uint32_t route)
+{
+    uint32_t count = 0;
+    const struct mp_router_provider *all = mp_router_candidates(n->router, route, &count);
+    struct mp_router_provider provider = all[0];
+    struct mp_router_effects out;
+    const struct mp_router_event pick = {
+        .kind = MP_ROUTER_PICK,
+        .pick = {.route = route, .is_local_busy = mp_pool_is_busy(&n->pool)}};
+    if (count == 1 || mp_router_step(n->router, n->now, &pick, &out) != MP_OK || !out.is_picked)
+        return provider;
+    provider = out.provider;
+    const struct mp_router_event ended = {
+        .kind = MP_ROUTER_ENDED, .ended = {.node = provider.node, .function = provider.function}};
+    if (mp_router_step(n->router, n->now, &ended, &out) != MP_OK)
+        n->is_out_of_memory = true;
+    return provider;
+}
+
+/* Workers of all candidates together. */
+static uint32_t workers_of(struct mp_node *n, uint32_t route)
+{
+    uint32_t count = 0;
+    uint32_t workers = 0;
+    const struct mp_router_provider *all = mp_router_candidates(n->router, route, &count);
+    for (uint32_t i = 0; i < count && i < MP_PLAN_PROVIDERS_MAX; i++) {
+        struct mp_catalog_about about;
+        if (mp_catalog_about(&n->catalog, all[i].node, &about))
+            workers += about.workers;
+    }
+    return workers != 0 ? workers : 1;
+}
+
 static void resolve_one(struct mp_node *n, const struct mp_graph_effect *e,
                         struct mp_graph_event *ev)
 {
@@ -174,14 +315,17 @@ static void resolve_one(struct mp_node *n, const struct mp_graph_effect *e,
                                        .cluster = e->resolve.cluster,
                                        .needs = e->resolve.needs,
                                        .needs_count = e->resolve.needs_count};
-    const struct mp_catalog_function *f = mp_catalog_find(&n->catalog, &q);
+    bool is_ours = q.cluster.size == 0 || mp_slice_equal(q.cluster, n->catalog.cluster);
+    struct mp_slice key = mp_node_key(n, &q);
+    const struct mp_catalog_function *f = is_ours ? mp_node_find(n, key) : NULL;
     *ev = (struct mp_graph_event){.kind = MP_GRAPH_RESOLVED};
     ev->resolved.step = e->resolve.step;
     if (f) {
-        uint32_t workers = mp_pool_ready_count(&n->pool);
+        uint32_t route = mp_node_route(n, key);
         ev->resolved.version = n->catalog.modules[f->module].version_text;
-        ev->resolved.node = n->catalog.node;
-        ev->resolved.workers = workers != 0 ? workers : n->cfg.workers;
+        ev->resolved.node = mp_node_member_name(n, plan_provider(n, route).node);
+        ev->resolved.workers = workers_of(n, route);
+        ev->resolved.is_idempotent = f->is_idempotent;
         return;
     }
     /* Read back from its encoded form, so that all its texts lie in scratch memory. */
@@ -270,6 +414,7 @@ static struct mp_node_run *take_place(struct mp_node *n)
 static void free_run(struct mp_node *n, struct mp_node_run *run)
 {
     mp_graph_fini(run->graph);
+    mp_buf_fini(&run->holders);
     mp_alloc_free(n->alloc, run->graph, mp_graph_size());
     mp_alloc_free(n->alloc, run->own_graph, run->own_graph_size);
     run->graph = NULL;
@@ -392,6 +537,7 @@ static struct mp_node_run *begin_run(struct mp_node *n, const struct mp_node_eve
                                 .has_events = o->has_events,
                                 .is_detached = o->is_detached,
                                 .is_plan = is_plan};
+    mp_buf_init(&run->holders, n->alloc, 0);
     make_run_id(n, ev->request.wall_ms, run->run_id);
     if (!copy_graph(n, run, graph, input) || !init_graph(n, run, o)) {
         mp_alloc_free(n->alloc, run->own_graph, run->own_graph_size);
@@ -485,6 +631,9 @@ void mp_node_plan(struct mp_node *n, mp_time now, const struct mp_node_event *ev
 void mp_node_run_answer(struct mp_node *n, mp_time now, const struct mp_node_work *w)
 {
     struct mp_node_run *run = find_run(n, w->answer.answer.origin.owner);
+    /* Also if the run has ended a moment ago. */
+    if (w->member != MP_MEMBER_SELF && (w->is_held || w->has_copies))
+        mp_node_run_may_be_held(n, w->answer.answer.origin.owner, w->member);
     if (!run)
         return;
     struct mp_graph_event ev = {0};
@@ -496,7 +645,11 @@ void mp_node_run_answer(struct mp_node *n, mp_time now, const struct mp_node_wor
         ev.kind = MP_GRAPH_COMPLETED;
         ev.completed.invocation = w->answer.answer.origin.id;
         ev.completed.value = w->payload;
-        ev.completed.node = n->catalog.node;
+        ev.completed.node = mp_node_member_name(n, w->member);
+        ev.completed.bytes_moved = w->moved;
+        ev.completed.is_held = w->is_held;
+        ev.completed.held = w->held;
+        ev.completed.held_bytes = w->held_bytes;
         ev.completed.version = version;
         ev.completed.worker = w->worker;
         ev.completed.bytes_in = w->bytes_in;
@@ -505,7 +658,8 @@ void mp_node_run_answer(struct mp_node *n, mp_time now, const struct mp_node_wor
         ev.kind = MP_GRAPH_FAILED_CALL;
         ev.failed.invocation = w->answer.answer.origin.id;
         ev.failed.error = w->payload;
-        ev.failed.node = n->catalog.node;
+        ev.failed.node = mp_node_member_name(n, w->member);
+        ev.failed.bytes_moved = w->moved;
         ev.failed.version = version;
         ev.failed.worker = w->worker;
         ev.failed.bytes_in = w->bytes_in;
@@ -514,6 +668,25 @@ void mp_node_run_answer(struct mp_node *n, mp_time now, const struct mp_node_wor
             !w->answer.answer.has_begun && w->answer.answer.answer == MP_RPC_ERROR;
     }
     step_graph(n, now, run, &ev);
+}
+
+void mp_node_run_fetched(struct mp_node *n, mp_time now, const struct mp_node_work *w)
+{
+    struct mp_node_run *run = find_run(n, w->call);
+    const struct mp_graph_event ev = {
+        .kind = MP_GRAPH_FETCHED,
+        .fetched = {.fetch = w->fetch, .is_lost = w->is_lost, .value = w->payload}};
+    if (run)
+        step_graph(n, now, run, &ev);
+}
+
+void mp_node_runs_lost(struct mp_node *n, mp_time now, struct mp_slice node)
+{
+    for (uint32_t i = 0; n->run_count != 0 && i < n->run_capacity; i++) {
+        const struct mp_graph_event lost = {.kind = MP_GRAPH_LOST, .lost = {.node = node}};
+        if (n->runs[i].graph && !n->runs[i].is_over)
+            step_graph(n, now, &n->runs[i], &lost);
+    }
 }
 
 bool mp_node_run_cancel(struct mp_node *n, mp_time now, uint64_t client, uint64_t id)

@@ -26,6 +26,7 @@
 
 #define STAY_NS       MP_US(50) /* two wake-ups: below that a warm worker beats an idle one */
 #define AHEAD_NS      MP_MS(2)  /* what may wait in a ring; more waits here, for any worker */
+#define BUSY_NS       MP_MS(1)  /* with more to do, another node had better take a call */
 #define PROBE_AFTER   MP_MS(1)
 #define PROBE_SLOW    MP_MS(50)
 #define ZOMBIE_PROBE  MP_MS(10)
@@ -389,7 +390,8 @@ static bool worker_start(struct mp_pool *p, mp_time at)
         return false;
     if (i == p->worker_count)
         p->worker_count++;
-    p->workers[i] = (struct mp_pool_worker){.state = MP_POOL_WORKER_STARTING,
+    p->workers[i] = (struct mp_pool_worker){.restarts = p->workers[i].restarts,
+                                            .state = MP_POOL_WORKER_STARTING,
                                             .first = MP_POOL_NONE,
                                             .last = MP_POOL_NONE,
                                             .active_at = at,
@@ -705,6 +707,7 @@ static void died(struct mp_pool *p, mp_time now, const struct mp_pool_event *ev)
         orphan(p, &p->tasks[w->last], ev, now);
     mp_assert(w->sent == 0 && w->load_ns == 0);
     w->state = MP_POOL_WORKER_NONE;
+    w->restarts++;
     w->probe_at = MP_NEVER;
     w->kill_at = MP_NEVER;
     w->start_at = MP_NEVER;
@@ -955,6 +958,22 @@ mp_time mp_pool_refused_until(const struct mp_pool *p, uint32_t function, mp_tim
     if (function >= p->function_capacity || p->functions[function].refused_until <= now)
         return 0;
     return p->functions[function].refused_until;
+}
+
+bool mp_pool_is_busy(const struct mp_pool *p)
+{
+    for (uint32_t i = 0; p->queued == 0 && i < p->worker_count; i++)
+        if (is_usable(p, i, false) && p->workers[i].load_ns < BUSY_NS)
+            return false;
+    return true;
+}
+
+bool mp_pool_is_blocked(const struct mp_pool *p)
+{
+    for (uint32_t i = 0; i < p->worker_count; i++)
+        if (is_usable(p, i, true))
+            return false;
+    return true;
 }
 
 uint32_t mp_pool_ready_count(const struct mp_pool *p)

@@ -121,6 +121,7 @@ struct mp_pool_worker {
     enum mp_pool_worker_state state;
     uint32_t sent;     /* tasks it has */
     uint64_t done;     /* tasks it has answered */
+    uint64_t restarts; /* processes that ended in this place before it */
     uint64_t load_ns;  /* expected CPU time of what it has */
     bool is_computing; /* one call has held the CPU for more than a moment */
     bool is_stuck;     /* it reads nothing although no call has its CPU: stopped, or starved */
@@ -183,3 +184,8 @@ uint32_t mp_pool_where(const struct mp_pool *p, uint64_t task);
 mp_time mp_pool_refused_until(const struct mp_pool *p, uint32_t function, mp_time now);
 /* Workers that take calls. */
 uint32_t mp_pool_ready_count(const struct mp_pool *p);
+/* Whether a call that came now would wait for longer than a moment. */
+bool mp_pool_is_busy(const struct mp_pool *p);
+/* Whether a call that came now would wait for no one knows how long: all workers compute, do not
+ * answer, or are not there yet. */
+bool mp_pool_is_blocked(const struct mp_pool *p);

@@ -55,6 +55,21 @@ const struct mp_rpc_call *mp_rpc_get(const struct mp_rpc *r, uint64_t call)
     return find(r, call);
 }
 
+static struct mp_rpc_owner *find_owner(const struct mp_rpc *r, const struct mp_rpc_origin *origin)
+{
+    const struct mp_rpc_owners *owners = &r->owners[origin->kind];
+    uint32_t place = (uint32_t)origin->owner;
+    if (place >= owners->capacity || owners->items[place].number != origin->owner)
+        return NULL;
+    return &owners->items[place];
+}
+
+bool mp_rpc_has_calls(const struct mp_rpc *r, const struct mp_rpc_origin *origin)
+{
+    const struct mp_rpc_owner *o = find_owner(r, origin);
+    return o && o->first != MP_RPC_NONE;
+}
+
 const struct mp_rpc_call *mp_rpc_next_waiting(const struct mp_rpc *r, uint32_t *slot)
 {
     while (*slot < r->capacity) {
@@ -153,15 +168,6 @@ static void give_slot(struct mp_rpc *r, struct mp_rpc_call *c)
 }
 
 /* --- owners --- */
-
-static struct mp_rpc_owner *find_owner(const struct mp_rpc *r, const struct mp_rpc_origin *origin)
-{
-    const struct mp_rpc_owners *owners = &r->owners[origin->kind];
-    uint32_t place = (uint32_t)origin->owner;
-    if (place >= owners->capacity || owners->items[place].number != origin->owner)
-        return NULL;
-    return &owners->items[place];
-}
 
 static struct mp_rpc_owner *take_owner(struct mp_rpc *r, const struct mp_rpc_origin *origin)
 {
@@ -395,6 +401,20 @@ static bool pause_for_retry(struct mp_rpc *r, struct mp_rpc_call *c, mp_time now
     return true;
 }
 
+/* Nobody took it, and its caller waits for somebody who does: that costs no retry. */
+static bool pause_for_provider(struct mp_rpc *r, struct mp_rpc_call *c, mp_time now)
+{
+    c->backoff = 0;
+    mp_time at = mp_time_add(now, next_pause(r, c));
+    if (!c->is_patient || c->has_begun || at >= c->deadline)
+        return false;
+    c->attempt--;
+    c->resume_at = at;
+    call_move(c, MP_RPC_PAUSED);
+    set_timer(r, c);
+    return true;
+}
+
 /* --- events --- */
 
 /* Copies args (unless in a shared block), context and query behind each other. */
@@ -464,7 +484,10 @@ static enum mp_err begin(struct mp_rpc *r, mp_time now, const struct mp_rpc_even
     c->target = ev->begin.target;
     c->deadline = ev->begin.deadline;
     c->retries = ev->begin.retries;
+    c->is_patient = ev->begin.is_patient;
     c->depth = ev->begin.depth;
+    c->marks = ev->begin.marks;
+    c->tag = ev->begin.tag;
     c->begun_at = now;
     c->attempt = 0;
     c->backoff = 0;
@@ -513,6 +536,8 @@ static void outcome(struct mp_rpc *r, mp_time now, const struct mp_rpc_event *ev
         submit(r, c, now);
         return;
     }
+    if (ev->outcome.is_absent && pause_for_provider(r, c, now))
+        return;
     if (ev->outcome.is_retryable && pause_for_retry(r, c, now))
         return;
     answer(r, c, MP_RPC_ERROR, true);

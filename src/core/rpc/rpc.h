@@ -26,6 +26,7 @@ enum mp_rpc_origin_kind {
     MP_RPC_CLIENT, /* owner: the client's number, id: its request */
     MP_RPC_NESTED, /* owner: the worker's incarnation, id: its number for the call */
     MP_RPC_RUN,    /* owner: the run's number, id: the invocation */
+    MP_RPC_PEER,   /* owner: the connection to another node, id: its request */
     MP_RPC_ORIGIN_KINDS
 };
 
@@ -71,10 +72,13 @@ struct mp_rpc_event {
             uint64_t parent; /* the call that made it; 0: none */
             struct mp_rpc_payload args;
             struct mp_slice context; /* copied; for the function */
-            struct mp_slice query;   /* copied; only of waiting calls, to resolve them again */
+            struct mp_slice query;   /* copied; what finds a provider, now and again */
+            uint32_t marks;          /* of the driver's own; kept */
+            uint64_t tag;            /* the same */
             mp_time deadline;
             uint32_t retries;
-            uint32_t depth; /* of nesting, 0 for a call from outside */
+            bool is_patient; /* its caller waits for a provider, also when the last one goes away */
+            uint32_t depth;  /* of nesting, 0 for a call from outside */
         } begin;
         struct mp_rpc_target resolved;
         struct {
@@ -82,6 +86,7 @@ struct mp_rpc_event {
             bool is_retryable; /* the error's code is among those that `retries` covers */
             bool is_neighbour; /* lost because of another call: an idempotent one runs again */
             bool has_begun;    /* its function was entered */
+            bool is_absent;    /* nobody was there to take it */
         } outcome;
         struct mp_rpc_origin origin;
     };
@@ -126,6 +131,7 @@ struct mp_rpc_call {
     enum mp_rpc_state state;
     bool has_begun;
     bool was_rerun;
+    bool is_patient;
     uint32_t attempt;
     uint32_t retries;
     uint32_t depth;
@@ -134,6 +140,8 @@ struct mp_rpc_call {
     struct mp_rpc_payload args;
     struct mp_slice context;
     struct mp_slice query;
+    uint32_t marks;
+    uint64_t tag;
     mp_time deadline;
     mp_time attempt_deadline;
     mp_time begun_at;
@@ -197,6 +205,8 @@ void mp_rpc_fini(struct mp_rpc *r);
 
 /* The call of that number, or NULL. */
 const struct mp_rpc_call *mp_rpc_get(const struct mp_rpc *r, uint64_t call);
+/* Whether the owner in `origin` has calls that are not answered. */
+bool mp_rpc_has_calls(const struct mp_rpc *r, const struct mp_rpc_origin *origin);
 /* Waiting calls one by one: the first with a slot >= *slot, which moves behind it; NULL at the end.
  */
 const struct mp_rpc_call *mp_rpc_next_waiting(const struct mp_rpc *r, uint32_t *slot);

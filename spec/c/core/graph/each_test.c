@@ -290,6 +290,19 @@ static void calls_out_at_once_are_bounded(void **state)
     harness_free(h);
 }
 
+static void a_cancelled_list_with_an_element_between_attempts_is_not_complete(void **state)
+{
+    (void)state;
+    struct harness *h =
+        harness_run("{\"steps\":[{\"name\":\"a\",\"call\":\"m.a\",\"each\":[1,2],\"retries\":1}]}");
+    harness_fail_at(h, "a", 1, "{\"code\":\"UNAVAILABLE\",\"message\":\"no\"}", false);
+    harness_cancel(h);
+    harness_complete_at(h, "a", 2, "2");
+    assert_int_equal(h->status, MP_GRAPH_CANCELLED);
+    assert_string_equal(harness_show(h, ".steps[1].status"), "\"cancelled\"");
+    harness_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -307,6 +320,7 @@ int main(void)
         cmocka_unit_test(elements_are_retried_alone),
         cmocka_unit_test(a_list_of_50000_elements_is_no_trouble),
         cmocka_unit_test(calls_out_at_once_are_bounded),
+        cmocka_unit_test(a_cancelled_list_with_an_element_between_attempts_is_not_complete),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,6 +26,15 @@ struct harness_call {
     struct mp_slice args; /* owned */
     bool is_cancelled;
     bool is_answered;
+    bool has_holes;
+};
+
+struct harness_fetch {
+    uint64_t fetch;
+    char node[72];
+    uint64_t held;
+    uint64_t bytes;
+    bool is_answered;
 };
 
 struct harness {
@@ -40,6 +49,9 @@ struct harness {
     mp_time now;
     struct harness_call *calls;
     uint32_t count;
+    struct harness_fetch fetches[256];
+    uint32_t fetches_count;
+    const char *once;    /* a step that is not idempotent; the others are */
     struct mp_slice run; /* owned */
     struct mp_slice refused;
     struct mp_buf events;
@@ -113,12 +125,19 @@ static inline void harness_take(struct harness *h, const struct mp_graph_effects
             c->index = e->invoke.index;
             c->attempt = e->invoke.attempt;
             c->deadline = e->invoke.deadline;
+            c->has_holes = e->invoke.has_holes;
             c->args = harness_copy(e->invoke.args);
             assert_int_equal(mp_mp_check(c->args), MP_OK);
             memcpy(c->step, e->invoke.name.data, e->invoke.name.size);
         } else if (e->kind == MP_GRAPH_CANCEL) {
             for (uint32_t k = 0; k < h->count; k++)
                 h->calls[k].is_cancelled |= h->calls[k].invocation == e->cancel.invocation;
+        } else if (e->kind == MP_GRAPH_FETCH) {
+            assert_true(h->fetches_count < MP_ARRAY_SIZE(h->fetches));
+            struct harness_fetch *f = &h->fetches[h->fetches_count++];
+            *f = (struct harness_fetch){
+                .fetch = e->fetch.fetch, .held = e->fetch.held, .bytes = e->fetch.bytes};
+            memcpy(f->node, e->fetch.node.data, e->fetch.node.size);
         } else if (e->kind == MP_GRAPH_EVENT) {
             assert_int_equal(mp_mp_check(e->event.body), MP_OK);
             assert_int_equal(mp_buf_append(&h->events, e->event.body), MP_OK);
@@ -171,6 +190,7 @@ static inline void harness_load_bytes(struct harness *h)
         ev.resolved.version = mp_slice_str("1.2.0");
         ev.resolved.node = mp_slice_str("n1");
         ev.resolved.workers = h->workers;
+        ev.resolved.is_idempotent = !h->once || !mp_slice_is(items[i].resolve.name, h->once);
         if (h->refuse_step && mp_slice_is(items[i].resolve.name, h->refuse_step)) {
             ev.resolved.is_refused = true;
             ev.resolved.fault = (struct mp_fault){.code = MP_CODE_NOT_FOUND,
@@ -256,6 +276,74 @@ static inline void harness_complete_at(struct harness *h, const char *step, uint
 static inline void harness_complete(struct harness *h, const char *step, const char *json)
 {
     harness_complete_at(h, step, 0, json);
+}
+
+/* The step's result stays on `node` under the number `held`. */
+static inline void harness_hold_at(struct harness *h, const char *step, uint32_t index,
+                                   const char *node, uint64_t held, uint64_t bytes)
+{
+    struct mp_buf form;
+    struct mp_graph_event ev = {.kind = MP_GRAPH_COMPLETED};
+    struct harness_call *c = harness_find(h, step, index);
+    if (!c)
+        fail_msg("step %s (element %u) was not handed out", step, index);
+    mp_buf_init(&form, &h->plain_alloc, 0);
+    tiny_read("{\"$large\":{\"bytes\":70000,\"type\":\"map\",\"preview\":\"{\"}}", &form);
+    c->is_answered = true;
+    ev.completed.invocation = c->invocation;
+    ev.completed.value = mp_buf_slice(&form);
+    ev.completed.node = mp_slice_str(node);
+    ev.completed.version = mp_slice_str("1.2.0");
+    ev.completed.worker = 1;
+    ev.completed.bytes_moved = 7;
+    ev.completed.is_held = true;
+    ev.completed.held = held;
+    ev.completed.held_bytes = bytes;
+    ev.completed.timing = (struct mp_graph_timing){.network = MP_US(20), .run = MP_MS(2)};
+    harness_step(h, &ev);
+    mp_buf_fini(&form);
+}
+
+static inline void harness_hold(struct harness *h, const char *step, const char *node,
+                                uint64_t held)
+{
+    harness_hold_at(h, step, 0, node, held, 70000);
+}
+
+static inline uint32_t harness_fetching(const struct harness *h)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < h->fetches_count; i++)
+        count += !h->fetches[i].is_answered;
+    return count;
+}
+
+/* Answers the oldest open FETCH of `held`: with the value, or as lost. */
+static inline void harness_fetched(struct harness *h, uint64_t held, const char *json)
+{
+    struct mp_graph_event ev = {.kind = MP_GRAPH_FETCHED};
+    struct mp_buf value;
+    struct harness_fetch *f = NULL;
+    for (uint32_t i = h->fetches_count; i > 0; i--)
+        if (h->fetches[i - 1].held == held && !h->fetches[i - 1].is_answered)
+            f = &h->fetches[i - 1];
+    if (!f)
+        fail_msg("%llu is not fetched", (unsigned long long)held);
+    mp_buf_init(&value, &h->plain_alloc, 0);
+    f->is_answered = true;
+    ev.fetched.fetch = f->fetch;
+    ev.fetched.is_lost = !json;
+    if (json)
+        tiny_read(json, &value);
+    ev.fetched.value = mp_buf_slice(&value);
+    harness_step(h, &ev);
+    mp_buf_fini(&value);
+}
+
+static inline void harness_lose(struct harness *h, const char *node)
+{
+    struct mp_graph_event ev = {.kind = MP_GRAPH_LOST, .lost = {.node = mp_slice_str(node)}};
+    harness_step(h, &ev);
 }
 
 /* `error` is an ERROR as JSON. */

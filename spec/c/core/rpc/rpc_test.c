@@ -179,6 +179,39 @@ static void retries_with_growing_pauses(void **state)
     assert_int_equal(4, the(MP_RPC_ANSWER)->answer.attempt);
 }
 
+static void waits_on_for_a_provider_without_using_retries(void **state)
+{
+    (void)state;
+    struct mp_rpc_event ev = begin_of(1, MP_SECONDS(2), 0);
+    ev.begin.is_patient = true;
+    assert_int_equal(MP_OK, step(&ev));
+    uint64_t call = begun;
+    const struct mp_rpc_event absent = {
+        .kind = MP_RPC_OUTCOME,
+        .call = call,
+        .outcome = {.is_error = true, .is_retryable = true, .is_absent = true}};
+    for (int i = 0; i < 5; i++) {
+        step(&absent);
+        assert_int_equal(0, seen_count);
+        pass(mp_rpc_deadline(&rpc) - now);
+        assert_int_equal(call, the(MP_RPC_SUBMIT)->call);
+        assert_int_equal(1, mp_rpc_get(&rpc, call)->attempt);
+    }
+    step(&absent);
+    pass(MP_SECONDS(2)); /* nobody came */
+    while (count_of(MP_RPC_ANSWER) == 0) {
+        step(&absent);
+        if (count_of(MP_RPC_ANSWER) == 0)
+            pass(mp_rpc_deadline(&rpc) - now);
+    }
+    assert_int_equal(0, rpc.live);
+    /* What has begun is another matter. */
+    assert_int_equal(MP_OK, step(&ev));
+    call = begun;
+    outcome(call, true, true, false);
+    assert_int_equal(MP_RPC_ERROR, the(MP_RPC_ANSWER)->answer.answer);
+}
+
 static void does_not_retry_what_makes_no_sense(void **state)
 {
     (void)state;
@@ -607,6 +640,7 @@ int main(void)
         WITH_RPC(answers_with_the_outcome),
         WITH_RPC(answers_at_the_deadline_and_waits_for_the_attempt),
         WITH_RPC(retries_with_growing_pauses),
+        WITH_RPC(waits_on_for_a_provider_without_using_retries),
         WITH_RPC(does_not_retry_what_makes_no_sense),
         WITH_RPC(runs_a_lost_neighbour_again_once_if_idempotent),
         WITH_RPC(keeps_to_a_functions_own_timeout),

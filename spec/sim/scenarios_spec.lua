@@ -1,0 +1,29 @@
+-- Each scenario with seeds of its own, and that its invariants notice what they are there for.
+
+local node = require "spec.support.node"
+local sim = require "spec.support.sim"
+
+describe("scenario", function()
+  after_each(node.stop_all)
+
+  for _, words in ipairs {
+    { "membership", "--nodes", 20, "--seeds", 5, "--crashes", 20 },
+    { "catalog", "--nodes", 20, "--seeds", 5 },
+    { "routing", "--nodes", 7, "--seeds", 100 },
+    { "graph", "--nodes", 1, "--seeds", 100 },
+    { "graph", "--nodes", 4, "--seeds", 50 },
+    { "mixed", "--nodes", 24, "--seeds", 10 },
+  } do
+    it(table.concat(words, " ") .. " keeps every promise", function()
+      assert.is_true(sim.live(unpack(words)).ok)
+    end)
+  end
+
+  it("has an invariant for each deliberate defect, which notices it", function()
+    local result = node.run(node.bin() .. "-sim", { "--check-defects" }, { timeout = 120 })
+    assert.equal(0, result.code, result.out)
+    assert.is_nil(result.out:match("not caught"), result.out)
+    local _, caught = result.out:gsub("caught by invariant", "")
+    assert.is_true(caught >= 12)
+  end)
+end)

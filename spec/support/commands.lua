@@ -1,0 +1,76 @@
+--- Commands without a node: what it would answer is given, what they print is caught.
+---
+---     local r = commands.run("nodes", { "-o", "json" }, function(what, query)
+---       return { nodes = … }           -- or nil and an ERROR
+---     end)
+---     r.code, r.out, r.err, r.asked    -- err: the ERROR that was printed
+
+local args = require "mpreg.cli.args"
+local codec = require "mpreg.codec"
+local exit = require "mpreg.cli.exit"
+
+local M = {}
+
+--- The native connection of mpreg.client, answering from a function.
+local function new_conn(answer, asked)
+  local conn = {}
+  local function ask(what, options)
+    local query = options ~= "" and codec.decode(options) or {}
+    asked[#asked + 1] = query.on and what .. " on " .. query.on
+      or query.name and what .. " " .. query.name or what
+    local value, err = answer(what, query)
+    if value == nil then return nil, (assert(codec.encode(err))) end
+    return (assert(codec.encode(value)))
+  end
+  function conn.query(_, what, _, opts) return ask(what, opts.options) end
+  function conn.queries(_, what, list)
+    local answers = {}
+    for i, options in ipairs(list) do
+      local value, err = ask(what, options)
+      answers[2 * i - 1], answers[2 * i] = value == nil, value or err
+    end
+    return answers
+  end
+  function conn.close() conn.is_closed = true end
+  return conn
+end
+
+--- Runs a command. `opts`: color and width, as on a terminal.
+---@param name string
+---@param words string[]
+---@param answer fun(what: string, query: table): any, table?
+---@param opts? { color?: boolean, width?: number }
+---@return table
+function M.run(name, words, answer, opts)
+  local command = require("mpreg.cli." .. name)
+  local native = require "mpreg.native"
+  local result = { asked = {} }
+  local options, err = args.parse(command.command, words)
+  if not options then return { code = exit.of_error(err), out = "", err = err } end
+  local conn = new_conn(answer, result.asked)
+  local connect = native.connect
+  native.connect = function() return conn end
+  local parts = {}
+  local output = require "mpreg.cli.output".new { json = options.output == "json" }
+  output.color, output.width = opts and opts.color or false, opts and opts.width
+  output.write = function(_, text) parts[#parts + 1] = text end
+  output.fail = function(_, failure)
+    result.err = failure
+    return exit.of_error(failure)
+  end
+  local ok, code = pcall(command.run, options, output)
+  native.connect = connect
+  assert(ok, code)
+  assert(#result.asked == 0 or conn.is_closed, "the connection stays open")
+  result.code, result.out = code, table.concat(parts)
+  return result
+end
+
+--- What a document that was printed holds.
+---@param result table
+---@return any
+function M.document(result)
+  return assert(codec.json_decode(result.out))
+end
+
+return M

@@ -1,0 +1,97 @@
+/* What nodes say to each other over links: the meta parts of the frames that only peers send
+ * (docs/protocol.md, part two). All are MessagePack arrays whose elements stand in a fixed order;
+ * further elements are passed over, so that a later version may add some. Readers never allocate;
+ * slices are borrowed from the bytes that were read. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "src/base/buf.h"
+#include "src/base/compiler.h"
+#include "src/base/err.h"
+#include "src/base/limits.h"
+#include "src/base/slice.h"
+#include "src/wire/address.h"
+
+/* [cluster, name, generation, address, flags, program version] */
+struct mp_peer_hello {
+    struct mp_slice cluster;
+    struct mp_slice name;
+    uint64_t generation;
+    struct mp_address addr;
+    uint8_t flags; /* as in core/membership */
+    struct mp_slice version;
+};
+
+/* A call on its way to the node that shall run it:
+ * [function, remaining ns, version, [needs], attempt, depth, context, flags, run, coordinator] */
+#define MP_PEER_MAY_HOLD  1u /* a large result may stay there, for `run` of the sender */
+#define MP_PEER_HAS_HOLES 2u /* its arguments have parts that are held elsewhere */
+#define MP_PEER_IS_NESTED 4u /* a function waits for it */
+
+struct mp_peer_call {
+    struct mp_slice fun;
+    uint64_t remaining_ns;
+    struct mp_slice version; /* exact; empty: any */
+    uint32_t needs_count;
+    struct mp_slice needs[MP_NEEDS_MAX];
+    uint32_t attempt;
+    uint32_t depth;
+    struct mp_slice context; /* one value, or empty */
+    uint32_t flags;
+    uint64_t run;
+    struct mp_slice coordinator; /* of the run; empty: it is no step */
+};
+
+/* How it went, in the meta part of its RESULT or ERROR:
+ * [load, queue ns, run ns, worker, flags, held, held bytes, moved bytes] */
+#define MP_PEER_HAS_BEGUN 1u /* its function was entered */
+#define MP_PEER_NOT_HERE  2u /* refused before anything began: another node may do it */
+#define MP_PEER_IS_HELD   4u /* the result stayed there; the payload is its $large form */
+#define MP_PEER_IS_LOST   8u /* a helper on the way lost it, through no fault of its own */
+
+struct mp_peer_answer {
+    uint32_t load; /* calls outstanding on the node that answers */
+    uint64_t queue_ns;
+    uint64_t run_ns;
+    uint32_t worker; /* from 1; 0: none */
+    uint32_t flags;
+    uint64_t held;
+    uint64_t held_bytes;
+    uint64_t moved; /* bytes that were fetched from other nodes for it */
+};
+
+/* A request that travels through another node: [target, [nodes passed], inner type, inner meta] */
+struct mp_peer_forward {
+    struct mp_slice target;
+    uint32_t passed_count;
+    struct mp_slice passed[MP_RELAY_NODES_MAX];
+    uint8_t type;
+    struct mp_slice meta;
+};
+
+/* [held, path] */
+struct mp_peer_fetch {
+    uint64_t held;
+    struct mp_slice path;
+};
+
+/* [run, coordinator]: by name, since it may have come through another node */
+struct mp_peer_release {
+    uint64_t run;
+    struct mp_slice coordinator;
+};
+
+MP_MUST_USE enum mp_err mp_peer_hello_put(struct mp_buf *b, const struct mp_peer_hello *h);
+MP_MUST_USE enum mp_err mp_peer_call_put(struct mp_buf *b, const struct mp_peer_call *c);
+MP_MUST_USE enum mp_err mp_peer_answer_put(struct mp_buf *b, const struct mp_peer_answer *a);
+MP_MUST_USE enum mp_err mp_peer_forward_put(struct mp_buf *b, const struct mp_peer_forward *f);
+MP_MUST_USE enum mp_err mp_peer_fetch_put(struct mp_buf *b, const struct mp_peer_fetch *f);
+MP_MUST_USE enum mp_err mp_peer_release_put(struct mp_buf *b, const struct mp_peer_release *r);
+/* MP_ECORRUPT for anything else than what the writer would write. */
+MP_MUST_USE enum mp_err mp_peer_hello_read(struct mp_slice meta, struct mp_peer_hello *h);
+MP_MUST_USE enum mp_err mp_peer_call_read(struct mp_slice meta, struct mp_peer_call *c);
+MP_MUST_USE enum mp_err mp_peer_answer_read(struct mp_slice meta, struct mp_peer_answer *a);
+MP_MUST_USE enum mp_err mp_peer_forward_read(struct mp_slice meta, struct mp_peer_forward *f);
+MP_MUST_USE enum mp_err mp_peer_fetch_read(struct mp_slice meta, struct mp_peer_fetch *f);
+MP_MUST_USE enum mp_err mp_peer_release_read(struct mp_slice meta, struct mp_peer_release *r);
