@@ -3,17 +3,13 @@
 #include "src/base/assert.h"
 #include "src/sim/world_internal.h"
 
-#define START_GAP     MP_MS(20)
-#define STARTS_LAST   MP_SECONDS(10) /* many nodes start closer to each other */
-#define KNOWN_WITHIN  MP_SECONDS(30)
-#define AGREED_WITHIN MP_SECONDS(30) /* after everything is healed */
-#define REDIALLED_WITHIN                                                                           \
-    MP_SECONDS(90)                   /* the same where only the dead's own addresses are left      \
-                                      */
-#define PARTED_WITHIN MP_SECONDS(10) /* after a partition, however long it was */
-#define SETTLING_LASTS                                                                             \
-    MP_SECONDS(40) /* after the start: gossip ends, links to seeds are closed                      \
-                    */
+#define START_GAP        MP_MS(20)
+#define STARTS_LAST      MP_SECONDS(10) /* many nodes start closer to each other */
+#define KNOWN_WITHIN     MP_SECONDS(30)
+#define AGREED_WITHIN    MP_SECONDS(30) /* after everything is healed */
+#define REDIALLED_WITHIN MP_SECONDS(90) /* where only the dead's own addresses are left */
+#define PARTED_WITHIN    MP_SECONDS(10) /* after a partition, however long it was */
+#define SETTLING_LASTS   MP_SECONDS(40) /* after the start: links to seeds are closed */
 #define QUIET_WITHIN     MP_SECONDS(60)
 #define LIFE_MAX         MP_SECONDS(7200) /* a node that is not quiet by then never will be */
 #define LOOKED_EACH      MP_MS(100)
