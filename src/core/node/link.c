@@ -361,6 +361,80 @@ void mp_node_dialed(struct mp_node *n, mp_time now, const struct mp_node_event *
     mp_node_link_end(n, now, link);
 }
 
+/* --- frames --- */
+
+static void protocol_error(struct mp_node *n, uint64_t client, const char *what)
+{
+    char bytes[128];
+    struct mp_text text;
+    mp_text_init(&text, bytes, sizeof(bytes));
+    mp_text_put(&text, what);
+    mp_node_link_refuse(n, client, MP_CODE_INVALID_ARGUMENT, "PROTOCOL", &text);
+}
+
+static void link_frame(struct mp_node *n, mp_time now, uint32_t link,
+                       const struct mp_node_event *ev, struct mp_rpc_payload *payload)
+{
+    uint64_t client = ev->frame.client;
+    if (ev->frame.type == MP_FRAME_FORWARD || ev->frame.type == MP_FRAME_FETCH)
+        n->links[link].used_at = now;
+    switch (ev->frame.type) {
+    case MP_FRAME_RESULT:
+    case MP_FRAME_ERROR:
+        mp_node_out_answer(n, now, link, ev->frame.type, ev->frame.id, ev->frame.meta, payload);
+        break;
+    case MP_FRAME_PING:
+        mp_node_send_frame(n, client, MP_FRAME_PONG, ev->frame.id, (struct mp_slice){0},
+                           (struct mp_rpc_payload){0});
+        break;
+    case MP_FRAME_PONG:
+        if (ev->frame.id == MP_NODE_GOODBYE_ID)
+            n->links[link].is_told = false;
+        mp_node_put_off(n, MP_NODE_WORK_TCP_ACK, n->links[link].member);
+        break;
+    case MP_FRAME_SYNC:
+        mp_node_sync_frame(n, now, link, ev->frame.id, payload->bytes);
+        break;
+    case MP_FRAME_WANT:
+        mp_node_want_frame(n, link, payload->bytes);
+        break;
+    case MP_FRAME_HAVE:
+        mp_node_have_frame(n, now, link, payload->bytes);
+        break;
+    case MP_FRAME_FETCH:
+        mp_node_fetch_frame(n, client, ev->frame.id, ev->frame.meta);
+        break;
+    case MP_FRAME_RELEASE:
+        mp_node_release_frame(n, client, ev->frame.id, ev->frame.meta);
+        break;
+    case MP_FRAME_RUNS:
+        mp_node_runs_frame(n, n->links[link].member, payload->bytes);
+        break;
+    case MP_FRAME_FORWARD:
+        mp_node_forward(n, now, ev);
+        payload->handle = 0;
+        break;
+    default: /* EVENT, GOAWAY and what a later version may say */
+        break;
+    }
+}
+
+void mp_node_frame(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
+{
+    struct mp_rpc_payload payload = ev->frame.payload;
+    uint32_t link = mp_node_any_link(n, ev->frame.client);
+    if (ev->frame.type == MP_FRAME_HELLO)
+        mp_node_hello_frame(n, now, ev);
+    else if (link == MP_NODE_NONE)
+        protocol_error(n, ev->frame.client, "a frame that only nodes send, before HELLO");
+    else if (ev->frame.type == MP_FRAME_REFUSED)
+        mp_node_refused_frame(n, now, link, payload.bytes);
+    else if (n->links[link].state == MP_NODE_LINK_UP)
+        link_frame(n, now, link, ev, &payload);
+    if (payload.handle != 0)
+        mp_node_emit(n, MP_NODE_RELEASE)->payload = payload;
+}
+
 /* --- ends --- */
 
 void mp_node_link_gone(struct mp_node *n, mp_time now, uint64_t client)

@@ -448,6 +448,7 @@ void mp_node_links_wake(struct mp_node *n, mp_time at);
 #define MP_NODE_SEED_SATISFIED MP_SECONDS(30)  /* a seed that is a live member: looked at again */
 #define MP_NODE_SEED_IS_SELF   MP_SECONDS(600) /* or when it is this node */
 #define MP_NODE_IDLE_SWEEP     MP_SECONDS(5)
+#define MP_NODE_GOODBYE_ID     1 /* of the PING behind a goodbye; others have 0 */
 mp_duration mp_node_link_backoff(struct mp_node *n, uint32_t failures);
 uint32_t mp_node_link_of_member(const struct mp_node *n, uint32_t member);
 uint32_t mp_node_any_link(const struct mp_node *n, uint64_t client);
@@ -465,6 +466,8 @@ void mp_node_link_dial(struct mp_node *n, uint32_t link, const struct mp_address
 void mp_node_link_end(struct mp_node *n, mp_time now, uint32_t link);
 bool mp_node_link_is_any(const struct mp_node_link *l);
 void mp_node_say_hello(struct mp_node *n, uint64_t client);
+void mp_node_hello_frame(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
+void mp_node_refused_frame(struct mp_node *n, mp_time now, uint32_t link, struct mp_slice payload);
 void mp_node_link_set_up(struct mp_node *n, uint32_t link, uint32_t member);
 
 /* cluster.c */
