@@ -13,6 +13,13 @@ describe("scenario", function()
     { "graph", "--nodes", 1, "--seeds", 100 },
     { "graph", "--nodes", 4, "--seeds", 50 },
     { "mixed", "--nodes", 24, "--seeds", 10 },
+    -- Worlds that once broke a promise.
+    { "mixed", "--nodes", 5, "--seed", 30582 }, -- one lost ping decided
+    { "mixed", "--nodes", 4, "--seed", 35397 },
+    { "mixed", "--nodes", 5, "--seed", 206500 }, -- a refused namesake's functions stayed
+    { "mixed", "--nodes", 5, "--seed", 22629 },
+    { "mixed", "--nodes", 5, "--seed", 206595 },
+    { "mixed", "--nodes", 5, "--seed", 25199 }, -- a generation was kept that was not raised
   } do
     it(table.concat(words, " ") .. " keeps every promise", function()
       assert.is_true(sim.live(unpack(words)).ok)

@@ -130,6 +130,7 @@ struct mp_catalog_event {
             uint32_t number;
             struct mp_slice name; /* copied */
             enum mp_catalog_node_state state;
+            uint64_t generation; /* its entries count up to this one; 0: all do */
         } node;
         uint32_t number;
         struct {

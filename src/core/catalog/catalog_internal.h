@@ -38,7 +38,8 @@ struct mp_catalog_record {
 struct mp_catalog_member {
     struct mp_slice name; /* a block of its own; empty: the number is not in use */
     enum mp_catalog_node_state state;
-    mp_time since; /* of its state */
+    mp_time since;   /* of its state */
+    uint64_t listed; /* the generation that membership lists; 0: any */
     bool has_entry;
     /* its entry */
     uint64_t generation;

@@ -365,6 +365,10 @@ static enum mp_err merge_entry(struct mp_catalog *c, struct mp_slice bytes,
     if (!mp_map_get(&c->by_member, e.owner, &node) ||
         !mp_catalog_is_newer(c, e.owner, e.generation, e.counter))
         return MP_OK;
+    /* Nor does one of a boot that membership does not list: its name may yet be refused, and then
+     * the entry of the rightful holder would be older for ever. */
+    if (c->members[node].listed != 0 && e.generation > c->members[node].listed)
+        return MP_OK;
     enum mp_err err = prepare(c, &e, &p);
     if (err != MP_OK)
         return err;

@@ -276,6 +276,7 @@ enum mp_err mp_catalog_set_member(struct mp_catalog *c, mp_time now,
     struct mp_catalog_member *m = &c->members[node];
     if (m->name.size != 0) {
         mp_assert(mp_slice_equal(m->name, ev->node.name)); /* GONE comes before another name */
+        m->listed = ev->node.generation;
         if (m->state == ev->node.state || node == MP_CATALOG_SELF)
             return MP_OK;
         m->state = ev->node.state;
@@ -294,7 +295,8 @@ enum mp_err mp_catalog_set_member(struct mp_catalog *c, mp_time now,
         free_name(c, &name);
         return err;
     }
-    *m = (struct mp_catalog_member){.name = name, .state = ev->node.state, .since = now};
+    *m = (struct mp_catalog_member){
+        .name = name, .state = ev->node.state, .since = now, .listed = ev->node.generation};
     return MP_OK;
 }
 
@@ -309,7 +311,8 @@ void mp_catalog_clear_entry(struct mp_catalog *c, uint32_t node)
     for (uint32_t i = 0; i < m->resource_count; i++)
         mp_catalog_release_resource(c, m->resources[i]);
     mp_alloc_free(c->alloc, m->block, m->block_size);
-    *m = (struct mp_catalog_member){.name = m->name, .state = m->state, .since = m->since};
+    *m = (struct mp_catalog_member){
+        .name = m->name, .state = m->state, .since = m->since, .listed = m->listed};
 }
 
 enum mp_err mp_catalog_forget_member(struct mp_catalog *c, uint32_t node, bool *changed)

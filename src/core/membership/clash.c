@@ -76,7 +76,15 @@ bool mp_membership_yields(const struct mp_membership *m, uint64_t generation,
 
 void mp_swim_clash_self(struct mp_membership *m, mp_time now, const struct mp_gossip_member *s)
 {
-    if (!mp_membership_yields(m, s->generation, &s->addr, false))
+    bool is_yielding = mp_membership_yields(m, s->generation, &s->addr, false);
+    bool is_joining = (s->flags & MP_GOSSIP_JOINING) != 0;
+    /* It ends, but what it said of itself by that name under the same number must be the older. */
+    if (m->is_settled && s->generation == mp_membership_generation(m) &&
+        (is_joining || !is_yielding)) {
+        mp_swim_raise_generation(m, now, s->generation);
+        return;
+    }
+    if (!is_yielding)
         return; /* however it stands */
     struct mp_swim_clash *c = add_clash(m, now, MP_MEMBER_SELF);
     if (!c)
@@ -152,7 +160,7 @@ bool mp_swim_clash_ack(struct mp_membership *m, mp_time now, const struct mp_gos
                                      .holder_generation = g->generation,
                                      .addr = c.holder},
                  c.member, &c.reply, 1);
-    if ((c.flags & MP_GOSSIP_JOINING) == 0 && c.generation >= g->generation)
+    if (c.generation >= g->generation)
         mp_swim_send(m, now,
                      &(struct mp_gossip){.kind = MP_GOSSIP_REFUSED,
                                          .target = g->name,

@@ -80,6 +80,8 @@ void mp_swim_raise_generation(struct mp_membership *m, mp_time now, uint64_t abo
 {
     mp_assert(above < UINT64_MAX - 1 && above >= mp_membership_generation(m));
     restate(m, now, above + 1, 0);
+    if (mp_membership_generation(m) <= above)
+        return; /* no memory; it will be said again */
     struct mp_membership_effect *e = mp_swim_emit(m, MP_MEMBERSHIP_PERSIST, MP_MEMBER_SELF);
     if (e)
         e->generation = mp_membership_generation(m);

@@ -82,6 +82,7 @@ struct mp_swim_ping {
     uint8_t nacks_wanted;
     uint8_t nacks;
     bool is_linked; /* it answered over a link */
+    bool is_again;  /* sent more than once */
 };
 
 /* An update is told from the table as it is then. */

@@ -180,13 +180,26 @@ static uint32_t accusation(const struct mp_membership *m, uint32_t n)
     return m->members[n].state == MP_GOSSIP_ALIVE ? MP_MEMBER_NONE : n;
 }
 
+/* An unhealthy node waits for an answer longer than a suspicion lasts: where n's turn comes again
+ * meanwhile, one lost datagram must not decide. */
+static void ping_again(struct mp_membership *m, mp_time now, struct mp_swim_ping *p)
+{
+    if (now < p->late_at && p->late_at != MP_NEVER)
+        return; /* the answer may be on its way */
+    struct mp_address to = mp_swim_address(m, p->member);
+    p->is_again = true;
+    send_ping(m, now, p->seq, mp_swim_name(m, p->member), accusation(m, p->member), &to);
+}
+
 void mp_swim_probe(struct mp_membership *m, mp_time now, uint32_t n)
 {
     if (!mp_swim_is_live(m, n) || n == MP_MEMBER_SELF)
         return;
     for (uint32_t i = 0; i < m->ping_count; i++)
-        if (m->pings[i].asker.size == 0 && m->pings[i].member == n)
+        if (m->pings[i].asker.size == 0 && m->pings[i].member == n) {
+            ping_again(m, now, &m->pings[i]);
             return;
+        }
     uint32_t patience = 1 + m->health;
     mp_duration timeout = ping_timeout(m, n) * patience;
     mp_duration whole = MP_SWIM_PERIOD * patience;
@@ -352,7 +365,8 @@ void mp_swim_on_ack(struct mp_membership *m, mp_time now, const struct mp_gossip
     if (!mp_swim_is_live(m, p.member))
         return;
     mp_swim_health(m, -1);
-    measure(m, p.member, now - p.sent_at);
+    if (!p.is_again) /* which of the two was answered is not known (Karn's algorithm) */
+        measure(m, p.member, now - p.sent_at);
     mp_swim_via_set(m, p.member, MP_MEMBER_NONE);
 }
 

@@ -38,9 +38,11 @@ static void tell_catalog(struct mp_node *n, mp_time now, uint32_t member,
                          const struct mp_member_info *info)
 {
     struct mp_catalog_effects out;
-    const struct mp_catalog_event node = {
-        .kind = MP_CATALOG_NODE,
-        .node = {.number = member, .name = info->name, .state = catalog_state(info->state)}};
+    const struct mp_catalog_event node = {.kind = MP_CATALOG_NODE,
+                                          .node = {.number = member,
+                                                   .name = info->name,
+                                                   .state = catalog_state(info->state),
+                                                   .generation = info->generation}};
     mp_node_step_catalog(n, now, &node, &out);
 }
 

@@ -81,6 +81,8 @@ static void greet_namesake(struct mp_node *n, uint64_t client, const struct mp_p
         put_addresses(n, &text, hello);
         mp_node_log(n, 2, mp_text_slice(&text));
         mp_node_link_refuse(n, client, MP_CODE_ALREADY_EXISTS, "NAME_TAKEN", &text);
+        if (hello->generation == own)
+            contact(n, hello);
     } else {
         contact(n, hello);
         mp_node_close_client(n, client);
