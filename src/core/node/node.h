@@ -68,7 +68,7 @@ enum mp_node_event_kind {
     MP_NODE_DATAGRAM, /* datagram */
     MP_NODE_DIALED,   /* dialed: the end of a DIAL effect */
     MP_NODE_FRAME,    /* frame: one that no client sends */
-    MP_NODE_PRESSURE, /* pressure: a connection takes no more for now, or takes again */
+    MP_NODE_PRESSURE, /* pressure: a connection's unsent bytes passed the bound, or fell below it */
     MP_NODE_TIMER
 };
 

@@ -160,7 +160,7 @@ struct mp_node_link {
     uint64_t dial;        /* low half: place */
     bool is_ours;         /* we dialled */
     bool was_seed;        /* in order to join */
-    bool is_high;         /* takes no more for now */
+    bool is_high;         /* its unsent bytes are above the bound */
     bool wants_sync;      /* once it is up */
     bool is_told;         /* that this node stops; its PONG is awaited */
     uint32_t failures;
