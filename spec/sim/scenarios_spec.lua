@@ -18,6 +18,7 @@ describe("scenario", function()
     { "mixed", "--nodes", 4, "--seed", 35397 },
     { "mixed", "--nodes", 5, "--seed", 206500 }, -- a refused namesake's functions stayed
     { "mixed", "--nodes", 5, "--seed", 22629 },
+    { "mixed", "--nodes", 5, "--seed", 22801 },
     { "mixed", "--nodes", 5, "--seed", 206595 },
     { "mixed", "--nodes", 5, "--seed", 25199 }, -- a generation was kept that was not raised
   } do

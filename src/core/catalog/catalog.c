@@ -266,6 +266,8 @@ static enum mp_err merge(struct mp_catalog *c, struct mp_slice bytes,
     enum mp_err err = mp_catalog_merge(c, bytes, &merged);
     if (merged.is_changed)
         tell(out, MP_CATALOG_CHANGED, NULL);
+    if (merged.is_outdone)
+        announce(c, out);
     if (merged.is_missing)
         tell(out, MP_CATALOG_MISSING, NULL);
     if (merged.dropped)

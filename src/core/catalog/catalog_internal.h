@@ -156,6 +156,7 @@ void mp_catalog_free_members(struct mp_catalog *c);
 /* What became of ENTRIES. */
 struct mp_catalog_merged {
     bool is_changed;
+    bool is_outdone; /* this node's own entry is another one now */
     bool is_missing; /* metadata should be asked for */
     const char *dropped;
 };

@@ -350,6 +350,21 @@ static void commit(struct mp_catalog *c, uint32_t node, const struct entry *e, s
     mp_catalog_drop_tombstone(c, m->name);
 }
 
+/* An entry of this node's own name and boot, but later than what it has: one that was refused the
+ * name wrote it under the same generation. Ours has to be the later one, or that one stays for
+ * ever. */
+static void outdo(struct mp_catalog *c, const struct entry *e, struct mp_catalog_merged *out)
+{
+    struct mp_catalog_member *self = &c->members[MP_CATALOG_SELF];
+    if (e->generation != self->generation || e->counter <= self->counter ||
+        e->counter > UINT32_MAX) /* nobody added so many modules */
+        return;
+    mp_catalog_count_out(c, MP_CATALOG_SELF);
+    self->counter = e->counter + 1;
+    mp_catalog_count_in(c, MP_CATALOG_SELF);
+    out->is_outdone = true;
+}
+
 static enum mp_err merge_entry(struct mp_catalog *c, struct mp_slice bytes,
                                struct mp_catalog_merged *out)
 {
@@ -362,8 +377,11 @@ static enum mp_err merge_entry(struct mp_catalog *c, struct mp_slice bytes,
         return MP_OK;
     }
     /* One of a node that membership has not told of yet comes again with a digest. */
-    if (!mp_map_get(&c->by_member, e.owner, &node) ||
-        !mp_catalog_is_newer(c, e.owner, e.generation, e.counter))
+    if (!mp_map_get(&c->by_member, e.owner, &node))
+        return MP_OK;
+    if (node == MP_CATALOG_SELF)
+        outdo(c, &e, out);
+    if (!mp_catalog_is_newer(c, e.owner, e.generation, e.counter))
         return MP_OK;
     /* Nor does one of a boot that membership does not list: its name may yet be refused, and then
      * the entry of the rightful holder would be older for ever. */
