@@ -31,3 +31,11 @@ enum mp_err {
 const char *mp_err_text(enum mp_err err);
 /* The constant's name, such as "MP_ENOMEM"; never NULL. */
 const char *mp_err_name(enum mp_err err);
+
+/* Returns the error of an expression from the function around it. */
+#define MP_TRY(expression)                                                                         \
+    do {                                                                                           \
+        enum mp_err try_err = (expression);                                                        \
+        if (try_err != MP_OK)                                                                      \
+            return try_err;                                                                        \
+    } while (0)

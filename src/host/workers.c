@@ -187,18 +187,6 @@ static uint64_t arena_bytes(const struct mp_host *h)
     return bytes < ARENA_BYTES_MIN ? ARENA_BYTES_MIN : bytes;
 }
 
-static enum mp_err put_pair(struct mp_buf *b, const char *key, struct mp_slice text)
-{
-    enum mp_err err = mp_mp_put_text(b, key);
-    return err != MP_OK ? err : mp_mp_put_str(b, text);
-}
-
-static enum mp_err put_number(struct mp_buf *b, const char *key, uint64_t number)
-{
-    enum mp_err err = mp_mp_put_text(b, key);
-    return err != MP_OK ? err : mp_mp_put_uint(b, number);
-}
-
 static enum mp_err put_config(struct mp_host *h, struct mp_worker_process *w, struct mp_buf *b)
 {
     const struct mp_host_config *cfg = h->cfg;
@@ -206,19 +194,19 @@ static enum mp_err put_config(struct mp_host *h, struct mp_worker_process *w, st
     snprintf(lua_path, sizeof(lua_path), "%s/?.lua;%s/?/init.lua", cfg->lua_dir, cfg->lua_dir);
     enum mp_err err = mp_mp_put_map(b, 8);
     if (err == MP_OK)
-        err = put_pair(b, "node", mp_slice_str(cfg->name));
+        err = mp_mp_put_str_pair(b, "node", mp_slice_str(cfg->name));
     if (err == MP_OK)
-        err = put_pair(b, "cluster", mp_slice_str(cfg->cluster));
+        err = mp_mp_put_str_pair(b, "cluster", mp_slice_str(cfg->cluster));
     if (err == MP_OK)
-        err = put_pair(b, "addr", mp_slice_str(h->reach_text));
+        err = mp_mp_put_str_pair(b, "addr", mp_slice_str(h->reach_text));
     if (err == MP_OK)
-        err = put_pair(b, "lua_path", mp_slice_str(lua_path));
+        err = mp_mp_put_str_pair(b, "lua_path", mp_slice_str(lua_path));
     if (err == MP_OK)
-        err = put_number(b, "worker", w->place + 1);
+        err = mp_mp_put_uint_pair(b, "worker", w->place + 1);
     if (err == MP_OK)
-        err = put_number(b, "memory_bytes_max", cfg->worker_memory);
+        err = mp_mp_put_uint_pair(b, "memory_bytes_max", cfg->worker_memory);
     if (err == MP_OK)
-        err = put_number(b, "value_bytes_max", cfg->value_max);
+        err = mp_mp_put_uint_pair(b, "value_bytes_max", cfg->value_max);
     if (err == MP_OK)
         err = mp_mp_put_text(b, "resources");
     if (err == MP_OK)

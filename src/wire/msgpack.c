@@ -485,6 +485,24 @@ enum mp_err mp_mp_put_map(struct mp_buf *b, uint32_t pairs)
     return pairs <= UINT16_MAX ? put_marked(b, 0xde, pairs, 2) : put_marked(b, 0xdf, pairs, 4);
 }
 
+enum mp_err mp_mp_put_bool_pair(struct mp_buf *b, const char *key, bool v)
+{
+    MP_TRY(mp_mp_put_text(b, key));
+    return mp_mp_put_bool(b, v);
+}
+
+enum mp_err mp_mp_put_uint_pair(struct mp_buf *b, const char *key, uint64_t v)
+{
+    MP_TRY(mp_mp_put_text(b, key));
+    return mp_mp_put_uint(b, v);
+}
+
+enum mp_err mp_mp_put_str_pair(struct mp_buf *b, const char *key, struct mp_slice v)
+{
+    MP_TRY(mp_mp_put_text(b, key));
+    return mp_mp_put_str(b, v);
+}
+
 enum mp_err mp_mp_put_raw(struct mp_buf *b, struct mp_slice v)
 {
     return mp_buf_append(b, v);

@@ -93,5 +93,9 @@ MP_MUST_USE enum mp_err mp_mp_put_text(struct mp_buf *b, const char *v);
 MP_MUST_USE enum mp_err mp_mp_put_bin(struct mp_buf *b, struct mp_slice v);
 MP_MUST_USE enum mp_err mp_mp_put_array(struct mp_buf *b, uint32_t count);
 MP_MUST_USE enum mp_err mp_mp_put_map(struct mp_buf *b, uint32_t pairs);
+/* A pair of a map. */
+MP_MUST_USE enum mp_err mp_mp_put_bool_pair(struct mp_buf *b, const char *key, bool v);
+MP_MUST_USE enum mp_err mp_mp_put_uint_pair(struct mp_buf *b, const char *key, uint64_t v);
+MP_MUST_USE enum mp_err mp_mp_put_str_pair(struct mp_buf *b, const char *key, struct mp_slice v);
 /* Already encoded bytes, as they are. */
 MP_MUST_USE enum mp_err mp_mp_put_raw(struct mp_buf *b, struct mp_slice v);

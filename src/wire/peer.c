@@ -5,13 +5,6 @@
 
 #include "src/wire/msgpack.h"
 
-#define TRY(expression)                                                                            \
-    do {                                                                                           \
-        enum mp_err try_err = (expression);                                                        \
-        if (try_err != MP_OK)                                                                      \
-            return try_err;                                                                        \
-    } while (0)
-
 struct fields {
     struct mp_mp_reader r;
     uint32_t further; /* elements behind those that are known */
@@ -76,20 +69,20 @@ static uint32_t take_names(struct fields *f, struct mp_slice *names, uint32_t co
 
 static enum mp_err put_names(struct mp_buf *b, const struct mp_slice *names, uint32_t count)
 {
-    TRY(mp_mp_put_array(b, count));
+    MP_TRY(mp_mp_put_array(b, count));
     for (uint32_t i = 0; i < count; i++)
-        TRY(mp_mp_put_str(b, names[i]));
+        MP_TRY(mp_mp_put_str(b, names[i]));
     return MP_OK;
 }
 
 enum mp_err mp_peer_hello_put(struct mp_buf *b, const struct mp_peer_hello *h)
 {
-    TRY(mp_mp_put_array(b, 6));
-    TRY(mp_mp_put_str(b, h->cluster));
-    TRY(mp_mp_put_str(b, h->name));
-    TRY(mp_mp_put_uint(b, h->generation));
-    TRY(mp_mp_put_bin(b, mp_address_slice(&h->addr)));
-    TRY(mp_mp_put_uint(b, h->flags));
+    MP_TRY(mp_mp_put_array(b, 6));
+    MP_TRY(mp_mp_put_str(b, h->cluster));
+    MP_TRY(mp_mp_put_str(b, h->name));
+    MP_TRY(mp_mp_put_uint(b, h->generation));
+    MP_TRY(mp_mp_put_bin(b, mp_address_slice(&h->addr)));
+    MP_TRY(mp_mp_put_uint(b, h->flags));
     return mp_mp_put_str(b, h->version);
 }
 
@@ -112,16 +105,16 @@ enum mp_err mp_peer_hello_read(struct mp_slice meta, struct mp_peer_hello *h)
 
 enum mp_err mp_peer_call_put(struct mp_buf *b, const struct mp_peer_call *c)
 {
-    TRY(mp_mp_put_array(b, 10));
-    TRY(mp_mp_put_str(b, c->fun));
-    TRY(mp_mp_put_uint(b, c->remaining_ns));
-    TRY(mp_mp_put_str(b, c->version));
-    TRY(put_names(b, c->needs, c->needs_count));
-    TRY(mp_mp_put_uint(b, c->attempt));
-    TRY(mp_mp_put_uint(b, c->depth));
-    TRY(c->context.size != 0 ? mp_mp_put_raw(b, c->context) : mp_mp_put_nil(b));
-    TRY(mp_mp_put_uint(b, c->flags));
-    TRY(mp_mp_put_uint(b, c->run));
+    MP_TRY(mp_mp_put_array(b, 10));
+    MP_TRY(mp_mp_put_str(b, c->fun));
+    MP_TRY(mp_mp_put_uint(b, c->remaining_ns));
+    MP_TRY(mp_mp_put_str(b, c->version));
+    MP_TRY(put_names(b, c->needs, c->needs_count));
+    MP_TRY(mp_mp_put_uint(b, c->attempt));
+    MP_TRY(mp_mp_put_uint(b, c->depth));
+    MP_TRY(c->context.size != 0 ? mp_mp_put_raw(b, c->context) : mp_mp_put_nil(b));
+    MP_TRY(mp_mp_put_uint(b, c->flags));
+    MP_TRY(mp_mp_put_uint(b, c->run));
     return mp_mp_put_str(b, c->coordinator);
 }
 
@@ -148,14 +141,14 @@ enum mp_err mp_peer_call_read(struct mp_slice meta, struct mp_peer_call *c)
 
 enum mp_err mp_peer_answer_put(struct mp_buf *b, const struct mp_peer_answer *a)
 {
-    TRY(mp_mp_put_array(b, 8));
-    TRY(mp_mp_put_uint(b, a->load));
-    TRY(mp_mp_put_uint(b, a->queue_ns));
-    TRY(mp_mp_put_uint(b, a->run_ns));
-    TRY(mp_mp_put_uint(b, a->worker));
-    TRY(mp_mp_put_uint(b, a->flags));
-    TRY(mp_mp_put_uint(b, a->held));
-    TRY(mp_mp_put_uint(b, a->held_bytes));
+    MP_TRY(mp_mp_put_array(b, 8));
+    MP_TRY(mp_mp_put_uint(b, a->load));
+    MP_TRY(mp_mp_put_uint(b, a->queue_ns));
+    MP_TRY(mp_mp_put_uint(b, a->run_ns));
+    MP_TRY(mp_mp_put_uint(b, a->worker));
+    MP_TRY(mp_mp_put_uint(b, a->flags));
+    MP_TRY(mp_mp_put_uint(b, a->held));
+    MP_TRY(mp_mp_put_uint(b, a->held_bytes));
     return mp_mp_put_uint(b, a->moved);
 }
 
@@ -179,10 +172,10 @@ enum mp_err mp_peer_answer_read(struct mp_slice meta, struct mp_peer_answer *a)
 
 enum mp_err mp_peer_forward_put(struct mp_buf *b, const struct mp_peer_forward *f)
 {
-    TRY(mp_mp_put_array(b, 4));
-    TRY(mp_mp_put_str(b, f->target));
-    TRY(put_names(b, f->passed, f->passed_count));
-    TRY(mp_mp_put_uint(b, f->type));
+    MP_TRY(mp_mp_put_array(b, 4));
+    MP_TRY(mp_mp_put_str(b, f->target));
+    MP_TRY(put_names(b, f->passed, f->passed_count));
+    MP_TRY(mp_mp_put_uint(b, f->type));
     return mp_mp_put_bin(b, f->meta);
 }
 
@@ -202,8 +195,8 @@ enum mp_err mp_peer_forward_read(struct mp_slice meta, struct mp_peer_forward *o
 
 enum mp_err mp_peer_fetch_put(struct mp_buf *b, const struct mp_peer_fetch *f)
 {
-    TRY(mp_mp_put_array(b, 2));
-    TRY(mp_mp_put_uint(b, f->held));
+    MP_TRY(mp_mp_put_array(b, 2));
+    MP_TRY(mp_mp_put_uint(b, f->held));
     return mp_mp_put_str(b, f->path);
 }
 
@@ -221,8 +214,8 @@ enum mp_err mp_peer_fetch_read(struct mp_slice meta, struct mp_peer_fetch *out)
 
 enum mp_err mp_peer_release_put(struct mp_buf *b, const struct mp_peer_release *r)
 {
-    TRY(mp_mp_put_array(b, 2));
-    TRY(mp_mp_put_uint(b, r->run));
+    MP_TRY(mp_mp_put_array(b, 2));
+    MP_TRY(mp_mp_put_uint(b, r->run));
     return mp_mp_put_str(b, r->coordinator);
 }
 

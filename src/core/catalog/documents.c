@@ -4,13 +4,6 @@
 #include "src/core/catalog/catalog_internal.h"
 #include "src/wire/msgpack.h"
 
-#define TRY(expression)                                                                            \
-    do {                                                                                           \
-        enum mp_err try_err = (expression);                                                        \
-        if (try_err != MP_OK)                                                                      \
-            return try_err;                                                                        \
-    } while (0)
-
 /* --- orders --- */
 
 static bool is_function_after(const struct mp_catalog *c, uint32_t a, uint32_t b)
@@ -104,25 +97,13 @@ static enum mp_err put_nodes(const struct view *v, uint32_t module, struct mp_bu
         v->set[rank / 64] |= 1ull << rank % 64;
         count++;
     }
-    TRY(mp_mp_put_text(out, "nodes"));
-    TRY(mp_mp_put_array(out, count));
+    MP_TRY(mp_mp_put_text(out, "nodes"));
+    MP_TRY(mp_mp_put_array(out, count));
     for (uint32_t word = 0; word < v->set_words; word++)
         for (uint32_t bit = 0; bit < 64 && v->set[word] >> bit != 0; bit++)
             if ((v->set[word] >> bit & 1) != 0)
-                TRY(mp_mp_put_str(out, v->c->members[v->nodes[word * 64 + bit]].name));
+                MP_TRY(mp_mp_put_str(out, v->c->members[v->nodes[word * 64 + bit]].name));
     return MP_OK;
-}
-
-static enum mp_err put_text_pair(struct mp_buf *out, const char *key, struct mp_slice text)
-{
-    TRY(mp_mp_put_text(out, key));
-    return mp_mp_put_str(out, text);
-}
-
-static enum mp_err put_bool_pair(struct mp_buf *out, const char *key, bool value)
-{
-    TRY(mp_mp_put_text(out, key));
-    return mp_mp_put_bool(out, value);
 }
 
 /* `key` of the metadata, or `otherwise` (encoded) if it is not there. */
@@ -132,7 +113,7 @@ static enum mp_err put_from(struct mp_buf *out, struct mp_slice metadata, const 
     struct mp_slice value = otherwise;
     if (metadata.size == 0 || mp_mp_map_get(metadata, mp_slice_str(key), &value) != MP_OK)
         value = otherwise;
-    TRY(mp_mp_put_text(out, key));
+    MP_TRY(mp_mp_put_text(out, key));
     return mp_mp_put_raw(out, value);
 }
 
@@ -144,17 +125,17 @@ static enum mp_err put_function(const struct view *v, const struct mp_catalog_fu
     static const uint8_t nil[] = {0xc0};
     static const uint8_t empty[] = {0x90};
     const struct mp_catalog_module *m = &v->c->modules[f->module];
-    TRY(mp_mp_put_map(out, f->refused_ms != 0 ? 9 : 8));
-    TRY(put_text_pair(out, "name", f->name));
-    TRY(put_text_pair(out, "module", m->name));
-    TRY(put_text_pair(out, "version", m->version_text));
-    TRY(put_nodes(v, f->module, out));
-    TRY(put_from(out, f->metadata, "needs", mp_slice_of(empty, 1)));
-    TRY(put_from(out, f->metadata, "doc", mp_slice_of(nil, 1)));
-    TRY(put_from(out, f->metadata, "params", mp_slice_of(empty, 1)));
+    MP_TRY(mp_mp_put_map(out, f->refused_ms != 0 ? 9 : 8));
+    MP_TRY(mp_mp_put_str_pair(out, "name", f->name));
+    MP_TRY(mp_mp_put_str_pair(out, "module", m->name));
+    MP_TRY(mp_mp_put_str_pair(out, "version", m->version_text));
+    MP_TRY(put_nodes(v, f->module, out));
+    MP_TRY(put_from(out, f->metadata, "needs", mp_slice_of(empty, 1)));
+    MP_TRY(put_from(out, f->metadata, "doc", mp_slice_of(nil, 1)));
+    MP_TRY(put_from(out, f->metadata, "params", mp_slice_of(empty, 1)));
     if (f->refused_ms != 0) {
-        TRY(mp_mp_put_text(out, "refused_ms"));
-        TRY(mp_mp_put_uint(out, f->refused_ms));
+        MP_TRY(mp_mp_put_text(out, "refused_ms"));
+        MP_TRY(mp_mp_put_uint(out, f->refused_ms));
     }
     return put_from(out, f->metadata, "returns", mp_slice_of(nil, 1));
 }
@@ -166,14 +147,14 @@ static enum mp_err put_functions(const struct view *v, struct mp_buf *out)
     for (uint32_t i = 0; i < c->module_count; i++)
         if (c->modules[i].function_count != 0 && mp_catalog_is_provided(c, i))
             count += c->modules[i].function_count;
-    TRY(mp_mp_put_map(out, 1));
-    TRY(mp_mp_put_text(out, "functions"));
-    TRY(mp_mp_put_array(out, count));
+    MP_TRY(mp_mp_put_map(out, 1));
+    MP_TRY(mp_mp_put_text(out, "functions"));
+    MP_TRY(mp_mp_put_array(out, count));
     for (uint32_t i = 0; i < v->item_count; i++)
         for (uint32_t key = c->by_name.entries[v->items[i]].value; key != MP_CATALOG_NONE;
              key = c->functions[key].next)
             if (mp_catalog_is_provided(c, c->functions[key].module))
-                TRY(put_function(v, &c->functions[key], out));
+                MP_TRY(put_function(v, &c->functions[key], out));
     return MP_OK;
 }
 
@@ -219,26 +200,26 @@ static bool differs(const struct view *v, uint32_t place)
 static enum mp_err put_module(const struct view *v, uint32_t place, struct mp_buf *out)
 {
     const struct mp_catalog_module *m = &v->c->modules[v->items[place]];
-    TRY(mp_mp_put_map(out, 8));
-    TRY(put_text_pair(out, "name", m->name));
-    TRY(put_text_pair(out, "version", m->version_text));
-    TRY(put_text_pair(out, "hash", m->hash));
-    TRY(put_text_pair(out, "origin", mp_slice_str("loaded")));
-    TRY(put_bool_pair(out, "live", true));
-    TRY(put_nodes(v, v->items[place], out));
-    TRY(put_bool_pair(out, "shadowed", false));
-    return put_bool_pair(out, "differs", differs(v, place));
+    MP_TRY(mp_mp_put_map(out, 8));
+    MP_TRY(mp_mp_put_str_pair(out, "name", m->name));
+    MP_TRY(mp_mp_put_str_pair(out, "version", m->version_text));
+    MP_TRY(mp_mp_put_str_pair(out, "hash", m->hash));
+    MP_TRY(mp_mp_put_str_pair(out, "origin", mp_slice_str("loaded")));
+    MP_TRY(mp_mp_put_bool_pair(out, "live", true));
+    MP_TRY(put_nodes(v, v->items[place], out));
+    MP_TRY(mp_mp_put_bool_pair(out, "shadowed", false));
+    return mp_mp_put_bool_pair(out, "differs", differs(v, place));
 }
 
 static enum mp_err put_pipeline(const struct view *v, uint32_t place, struct mp_buf *out)
 {
     static const uint8_t nil[] = {0xc0};
     const struct mp_catalog_module *m = &v->c->modules[v->items[place]];
-    TRY(mp_mp_put_map(out, 5));
-    TRY(put_text_pair(out, "name", m->name));
-    TRY(put_text_pair(out, "hash", m->hash));
-    TRY(put_text_pair(out, "origin", mp_slice_str("loaded")));
-    TRY(put_nodes(v, v->items[place], out));
+    MP_TRY(mp_mp_put_map(out, 5));
+    MP_TRY(mp_mp_put_str_pair(out, "name", m->name));
+    MP_TRY(mp_mp_put_str_pair(out, "hash", m->hash));
+    MP_TRY(mp_mp_put_str_pair(out, "origin", mp_slice_str("loaded")));
+    MP_TRY(put_nodes(v, v->items[place], out));
     return put_from(out, m->metadata, "doc", mp_slice_of(nil, 1));
 }
 
@@ -253,19 +234,19 @@ static enum mp_err put_list(const struct view *v, bool is_pipeline, struct mp_bu
     uint32_t count = 0;
     for (uint32_t i = 0; i < v->item_count; i++)
         count += is_listed(v, i, is_pipeline);
-    TRY(mp_mp_put_text(out, is_pipeline ? "pipelines" : "modules"));
-    TRY(mp_mp_put_array(out, count));
+    MP_TRY(mp_mp_put_text(out, is_pipeline ? "pipelines" : "modules"));
+    MP_TRY(mp_mp_put_array(out, count));
     for (uint32_t i = 0; i < v->item_count; i++)
         if (is_listed(v, i, is_pipeline))
-            TRY(is_pipeline ? put_pipeline(v, i, out) : put_module(v, i, out));
+            MP_TRY(is_pipeline ? put_pipeline(v, i, out) : put_module(v, i, out));
     return MP_OK;
 }
 
 /* A pipeline comes in a file as a module does, but is none: it is listed apart. */
 static enum mp_err put_modules(const struct view *v, struct mp_buf *out)
 {
-    TRY(mp_mp_put_map(out, 2));
-    TRY(put_list(v, false, out));
+    MP_TRY(mp_mp_put_map(out, 2));
+    MP_TRY(put_list(v, false, out));
     return put_list(v, true, out);
 }
 

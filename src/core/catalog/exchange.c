@@ -11,13 +11,6 @@
 #include "src/core/catalog/catalog_internal.h"
 #include "src/wire/msgpack.h"
 
-#define TRY(expression)                                                                            \
-    do {                                                                                           \
-        enum mp_err try_err = (expression);                                                        \
-        if (try_err != MP_OK)                                                                      \
-            return try_err;                                                                        \
-    } while (0)
-
 void mp_catalog_digests(const struct mp_catalog *c, uint64_t out[MP_CATALOG_BUCKETS])
 {
     memcpy(out, c->digests, sizeof(c->digests));
@@ -37,31 +30,31 @@ static enum mp_err put_hash(struct mp_slice hex, struct mp_buf *out)
 static enum mp_err put_stamp(const struct mp_catalog *c, uint32_t parts, struct mp_buf *out)
 {
     const struct mp_catalog_member *self = &c->members[MP_CATALOG_SELF];
-    TRY(mp_mp_put_array(out, parts));
-    TRY(mp_mp_put_str(out, c->node));
-    TRY(mp_mp_put_uint(out, self->generation));
+    MP_TRY(mp_mp_put_array(out, parts));
+    MP_TRY(mp_mp_put_str(out, c->node));
+    MP_TRY(mp_mp_put_uint(out, self->generation));
     return mp_mp_put_uint(out, self->counter);
 }
 
 static enum mp_err put_own_entry(const struct mp_catalog *c, struct mp_buf *out)
 {
     const struct mp_catalog_member *self = &c->members[MP_CATALOG_SELF];
-    TRY(put_stamp(c, 5, out));
-    TRY(mp_mp_put_map(out, 3));
-    TRY(mp_mp_put_text(out, "workers"));
-    TRY(mp_mp_put_uint(out, self->said.workers));
-    TRY(mp_mp_put_text(out, "version"));
-    TRY(mp_mp_put_str(out, self->said.version));
-    TRY(mp_mp_put_text(out, "resources"));
-    TRY(mp_mp_put_raw(out, self->said.resources));
-    TRY(mp_mp_put_array(out, self->module_count));
+    MP_TRY(put_stamp(c, 5, out));
+    MP_TRY(mp_mp_put_map(out, 3));
+    MP_TRY(mp_mp_put_text(out, "workers"));
+    MP_TRY(mp_mp_put_uint(out, self->said.workers));
+    MP_TRY(mp_mp_put_text(out, "version"));
+    MP_TRY(mp_mp_put_str(out, self->said.version));
+    MP_TRY(mp_mp_put_text(out, "resources"));
+    MP_TRY(mp_mp_put_raw(out, self->said.resources));
+    MP_TRY(mp_mp_put_array(out, self->module_count));
     for (uint32_t i = 0; i < self->module_count; i++) {
         const struct mp_catalog_module *m = &c->modules[self->modules[i]];
-        TRY(mp_mp_put_array(out, 4));
-        TRY(mp_mp_put_str(out, m->name));
-        TRY(put_hash(m->hash, out));
-        TRY(mp_mp_put_str(out, m->version_text));
-        TRY(mp_mp_put_bool(out, m->is_pipeline));
+        MP_TRY(mp_mp_put_array(out, 4));
+        MP_TRY(mp_mp_put_str(out, m->name));
+        MP_TRY(put_hash(m->hash, out));
+        MP_TRY(mp_mp_put_str(out, m->version_text));
+        MP_TRY(mp_mp_put_bool(out, m->is_pipeline));
     }
     return MP_OK;
 }
@@ -82,12 +75,12 @@ static enum mp_err put_entries(const struct mp_catalog *c, uint64_t mask, struct
     uint32_t count = 0;
     for (uint32_t i = 0; i < c->member_capacity; i++)
         count += is_in(&c->members[i], mask);
-    TRY(mp_mp_put_map(out, 1));
-    TRY(mp_mp_put_text(out, "entries"));
-    TRY(mp_mp_put_array(out, count));
+    MP_TRY(mp_mp_put_map(out, 1));
+    MP_TRY(mp_mp_put_text(out, "entries"));
+    MP_TRY(mp_mp_put_array(out, count));
     for (uint32_t i = 0; i < c->member_capacity; i++)
         if (is_in(&c->members[i], mask))
-            TRY(put_entry(c, i, out));
+            MP_TRY(put_entry(c, i, out));
     return MP_OK;
 }
 
@@ -116,9 +109,9 @@ void mp_catalog_write_news(struct mp_catalog *c)
 
 static enum mp_err put_wanted(struct mp_slice owner, struct mp_buf *out)
 {
-    TRY(mp_mp_put_map(out, 1));
-    TRY(mp_mp_put_text(out, "entries"));
-    TRY(mp_mp_put_array(out, 1));
+    MP_TRY(mp_mp_put_map(out, 1));
+    MP_TRY(mp_mp_put_text(out, "entries"));
+    MP_TRY(mp_mp_put_array(out, 1));
     return mp_mp_put_str(out, owner);
 }
 
@@ -159,12 +152,12 @@ bool mp_catalog_is_missing_any(const struct mp_catalog *c)
 
 static enum mp_err put_missing(const struct mp_catalog *c, uint32_t count, struct mp_buf *out)
 {
-    TRY(mp_mp_put_map(out, 1));
-    TRY(mp_mp_put_text(out, "modules"));
-    TRY(mp_mp_put_array(out, count));
+    MP_TRY(mp_mp_put_map(out, 1));
+    MP_TRY(mp_mp_put_text(out, "modules"));
+    MP_TRY(mp_mp_put_array(out, count));
     for (uint32_t i = 0; count != 0 && i < c->module_count; i++)
         if (is_missing(c, i)) {
-            TRY(put_hash(c->modules[i].hash, out));
+            MP_TRY(put_hash(c->modules[i].hash, out));
             count--;
         }
     return MP_OK;
@@ -220,11 +213,11 @@ static enum mp_err answer_module(const struct mp_catalog *c, struct mp_slice has
         if (m->metadata.size == 0 || !has_room(a, m->metadata.size))
             continue;
         a->module_count++;
-        TRY(mp_mp_put_array(&a->modules, 4));
-        TRY(mp_mp_put_bin(&a->modules, hash));
-        TRY(mp_mp_put_str(&a->modules, m->name));
-        TRY(mp_mp_put_str(&a->modules, m->version_text));
-        TRY(mp_mp_put_raw(&a->modules, m->metadata));
+        MP_TRY(mp_mp_put_array(&a->modules, 4));
+        MP_TRY(mp_mp_put_bin(&a->modules, hash));
+        MP_TRY(mp_mp_put_str(&a->modules, m->name));
+        MP_TRY(mp_mp_put_str(&a->modules, m->version_text));
+        MP_TRY(mp_mp_put_raw(&a->modules, m->metadata));
     }
     return MP_OK;
 }
@@ -244,19 +237,19 @@ static enum mp_err answer_list(const struct mp_catalog *c, struct mp_slice reque
         struct mp_mp_token t;
         if (mp_mp_next(&r, &t) != MP_OK || t.type != type)
             return MP_ECORRUPT;
-        TRY(type == MP_MP_STR ? answer_entry(c, t.bytes, a) : answer_module(c, t.bytes, a));
+        MP_TRY(type == MP_MP_STR ? answer_entry(c, t.bytes, a) : answer_module(c, t.bytes, a));
     }
     return MP_OK;
 }
 
 static enum mp_err put_answer(const struct answer *a, struct mp_buf *out)
 {
-    TRY(mp_mp_put_map(out, 2));
-    TRY(mp_mp_put_text(out, "entries"));
-    TRY(mp_mp_put_array(out, a->entry_count));
-    TRY(mp_buf_append(out, mp_buf_slice(&a->entries)));
-    TRY(mp_mp_put_text(out, "modules"));
-    TRY(mp_mp_put_array(out, a->module_count));
+    MP_TRY(mp_mp_put_map(out, 2));
+    MP_TRY(mp_mp_put_text(out, "entries"));
+    MP_TRY(mp_mp_put_array(out, a->entry_count));
+    MP_TRY(mp_buf_append(out, mp_buf_slice(&a->entries)));
+    MP_TRY(mp_mp_put_text(out, "modules"));
+    MP_TRY(mp_mp_put_array(out, a->module_count));
     return mp_buf_append(out, mp_buf_slice(&a->modules));
 }
 

@@ -2,34 +2,9 @@
 #include "src/core/node/node_internal.h"
 #include "src/wire/msgpack.h"
 
-#define TRY(expression)                                                                            \
-    do {                                                                                           \
-        enum mp_err try_err = (expression);                                                        \
-        if (try_err != MP_OK)                                                                      \
-            return try_err;                                                                        \
-    } while (0)
-
-static enum mp_err put_text_pair(struct mp_buf *b, const char *key, struct mp_slice value)
-{
-    TRY(mp_mp_put_text(b, key));
-    return mp_mp_put_str(b, value);
-}
-
-static enum mp_err put_uint_pair(struct mp_buf *b, const char *key, uint64_t value)
-{
-    TRY(mp_mp_put_text(b, key));
-    return mp_mp_put_uint(b, value);
-}
-
-static enum mp_err put_bool_pair(struct mp_buf *b, const char *key, bool value)
-{
-    TRY(mp_mp_put_text(b, key));
-    return mp_mp_put_bool(b, value);
-}
-
 static enum mp_err put_ms_pair(struct mp_buf *b, const char *key, mp_duration d)
 {
-    TRY(mp_mp_put_text(b, key));
+    MP_TRY(mp_mp_put_text(b, key));
     return mp_mp_put_float(b, (double)(d / 1000) / 1000);
 }
 
@@ -49,22 +24,23 @@ static enum mp_err put_member(struct mp_node *n, mp_time now, struct mp_buf *b, 
     bool has_via = info->via != MP_MEMBER_NONE && info->via != MP_MEMBER_SELF && !is_self;
     mp_text_init(&addr, bytes, sizeof(bytes));
     mp_address_put(&addr, &info->addr);
-    TRY(mp_mp_put_map(b, 12u + has_via));
-    TRY(put_text_pair(b, "name", info->name));
-    TRY(put_text_pair(b, "cluster", n->catalog.cluster));
-    TRY(put_text_pair(b, "addr", mp_text_slice(&addr)));
-    TRY(put_text_pair(b, "state", mp_slice_str(state_names[info->state])));
-    TRY(mp_mp_put_text(b, "resources"));
-    TRY(is_known && about.resources.size != 0 ? mp_mp_put_raw(b, about.resources)
-                                              : mp_mp_put_array(b, 0));
-    TRY(put_uint_pair(b, "workers", about.workers));
-    TRY(put_uint_pair(b, "load", is_self ? n->rpc.live : info->load));
-    TRY(put_text_pair(b, "version", about.version));
-    TRY(put_ms_pair(b, "rtt_ms", info->rtt));
-    TRY(put_bool_pair(b, "insecure", (info->flags & MP_MEMBER_INSECURE) != 0));
-    TRY(put_uint_pair(b, "generation", info->generation));
-    TRY(put_uint_pair(b, "since_ms", now > info->since ? (now - info->since) / MP_MS(1) : 0));
-    return has_via ? put_text_pair(b, "via", mp_node_member_name(n, info->via)) : MP_OK;
+    MP_TRY(mp_mp_put_map(b, 12u + has_via));
+    MP_TRY(mp_mp_put_str_pair(b, "name", info->name));
+    MP_TRY(mp_mp_put_str_pair(b, "cluster", n->catalog.cluster));
+    MP_TRY(mp_mp_put_str_pair(b, "addr", mp_text_slice(&addr)));
+    MP_TRY(mp_mp_put_str_pair(b, "state", mp_slice_str(state_names[info->state])));
+    MP_TRY(mp_mp_put_text(b, "resources"));
+    MP_TRY(is_known && about.resources.size != 0 ? mp_mp_put_raw(b, about.resources)
+                                                 : mp_mp_put_array(b, 0));
+    MP_TRY(mp_mp_put_uint_pair(b, "workers", about.workers));
+    MP_TRY(mp_mp_put_uint_pair(b, "load", is_self ? n->rpc.live : info->load));
+    MP_TRY(mp_mp_put_str_pair(b, "version", about.version));
+    MP_TRY(put_ms_pair(b, "rtt_ms", info->rtt));
+    MP_TRY(mp_mp_put_bool_pair(b, "insecure", (info->flags & MP_MEMBER_INSECURE) != 0));
+    MP_TRY(mp_mp_put_uint_pair(b, "generation", info->generation));
+    MP_TRY(
+        mp_mp_put_uint_pair(b, "since_ms", now > info->since ? (now - info->since) / MP_MS(1) : 0));
+    return has_via ? mp_mp_put_str_pair(b, "via", mp_node_member_name(n, info->via)) : MP_OK;
 }
 
 static enum mp_err put_nodes(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
@@ -76,12 +52,12 @@ static enum mp_err put_nodes(struct mp_node *n, mp_time now, const struct mp_nod
     (void)ev;
     for (uint32_t i = 0; i < end; i++)
         count += mp_membership_get(n->membership, i, &info);
-    TRY(mp_mp_put_map(b, 1));
-    TRY(mp_mp_put_text(b, "nodes"));
-    TRY(mp_mp_put_array(b, count));
+    MP_TRY(mp_mp_put_map(b, 1));
+    MP_TRY(mp_mp_put_text(b, "nodes"));
+    MP_TRY(mp_mp_put_array(b, count));
     for (uint32_t i = 0; i < end; i++)
         if (mp_membership_get(n->membership, i, &info))
-            TRY(put_member(n, now, b, i, &info));
+            MP_TRY(put_member(n, now, b, i, &info));
     return MP_OK;
 }
 
@@ -91,7 +67,7 @@ static enum mp_err put_fact(struct mp_buf *b, const char *key, struct mp_slice f
 {
     struct mp_slice pair;
     struct mp_slice value;
-    TRY(mp_mp_put_text(b, key));
+    MP_TRY(mp_mp_put_text(b, key));
     if (facts.size != 0 && mp_mp_array_get(facts, place, &pair) == MP_OK &&
         mp_mp_array_get(pair, which, &value) == MP_OK)
         return mp_mp_put_raw(b, value);
@@ -108,19 +84,19 @@ static enum mp_err put_workers(struct mp_node *n, struct mp_slice facts, struct 
     uint32_t count = 0;
     for (uint32_t i = 0; i < n->pool.worker_count; i++)
         count += is_worker(&n->pool.workers[i]);
-    TRY(mp_mp_put_text(b, "workers"));
-    TRY(mp_mp_put_array(b, count));
+    MP_TRY(mp_mp_put_text(b, "workers"));
+    MP_TRY(mp_mp_put_array(b, count));
     for (uint32_t i = 0; i < n->pool.worker_count; i++) {
         const struct mp_pool_worker *w = &n->pool.workers[i];
         if (!is_worker(w))
             continue;
-        TRY(mp_mp_put_map(b, 6));
-        TRY(put_fact(b, "pid", facts, i, 0));
-        TRY(put_uint_pair(b, "begun", w->sent));
-        TRY(put_uint_pair(b, "queued", i == 0 ? n->pool.queued : 0));
-        TRY(put_uint_pair(b, "calls", w->done));
-        TRY(put_uint_pair(b, "restarts", w->restarts));
-        TRY(put_fact(b, "memory_bytes", facts, i, 1));
+        MP_TRY(mp_mp_put_map(b, 6));
+        MP_TRY(put_fact(b, "pid", facts, i, 0));
+        MP_TRY(mp_mp_put_uint_pair(b, "begun", w->sent));
+        MP_TRY(mp_mp_put_uint_pair(b, "queued", i == 0 ? n->pool.queued : 0));
+        MP_TRY(mp_mp_put_uint_pair(b, "calls", w->done));
+        MP_TRY(mp_mp_put_uint_pair(b, "restarts", w->restarts));
+        MP_TRY(put_fact(b, "memory_bytes", facts, i, 1));
     }
     return MP_OK;
 }
@@ -132,10 +108,10 @@ static enum mp_err put_states(struct mp_node *n, struct mp_buf *b)
     for (uint32_t i = 0; i < mp_membership_end(n->membership); i++)
         if (mp_membership_get(n->membership, i, &info))
             counts[info.state]++;
-    TRY(mp_mp_put_text(b, "members"));
-    TRY(mp_mp_put_map(b, MP_ARRAY_SIZE(state_names)));
+    MP_TRY(mp_mp_put_text(b, "members"));
+    MP_TRY(mp_mp_put_map(b, MP_ARRAY_SIZE(state_names)));
     for (size_t i = 0; i < MP_ARRAY_SIZE(state_names); i++)
-        TRY(put_uint_pair(b, state_names[i], counts[i]));
+        MP_TRY(mp_mp_put_uint_pair(b, state_names[i], counts[i]));
     return MP_OK;
 }
 
@@ -148,21 +124,21 @@ static enum mp_err put_status(struct mp_node *n, mp_time now, const struct mp_no
         return MP_ENOENT;
     if (facts.size != 0 && mp_mp_check(facts) != MP_OK)
         facts = (struct mp_slice){0};
-    TRY(mp_mp_put_map(b, 9));
-    TRY(mp_mp_put_text(b, "node"));
-    TRY(put_member(n, now, b, MP_MEMBER_SELF, &self));
-    TRY(mp_mp_put_text(b, "uptime_s"));
-    TRY(mp_mp_put_float(b, (double)((now - n->started_at) / MP_MS(1)) / 1000));
-    TRY(put_workers(n, facts, b));
-    TRY(put_uint_pair(b, "calls", n->calls));
-    TRY(put_uint_pair(b, "errors", n->errors));
-    TRY(put_uint_pair(b, "links", n->links_up));
-    TRY(put_states(n, b));
-    TRY(put_uint_pair(b, "queued", n->pool.queued));
-    TRY(mp_mp_put_text(b, "held"));
-    TRY(mp_mp_put_map(b, 2));
-    TRY(put_uint_pair(b, "count", n->held_count));
-    return put_uint_pair(b, "bytes", n->held_bytes);
+    MP_TRY(mp_mp_put_map(b, 9));
+    MP_TRY(mp_mp_put_text(b, "node"));
+    MP_TRY(put_member(n, now, b, MP_MEMBER_SELF, &self));
+    MP_TRY(mp_mp_put_text(b, "uptime_s"));
+    MP_TRY(mp_mp_put_float(b, (double)((now - n->started_at) / MP_MS(1)) / 1000));
+    MP_TRY(put_workers(n, facts, b));
+    MP_TRY(mp_mp_put_uint_pair(b, "calls", n->calls));
+    MP_TRY(mp_mp_put_uint_pair(b, "errors", n->errors));
+    MP_TRY(mp_mp_put_uint_pair(b, "links", n->links_up));
+    MP_TRY(put_states(n, b));
+    MP_TRY(mp_mp_put_uint_pair(b, "queued", n->pool.queued));
+    MP_TRY(mp_mp_put_text(b, "held"));
+    MP_TRY(mp_mp_put_map(b, 2));
+    MP_TRY(mp_mp_put_uint_pair(b, "count", n->held_count));
+    return mp_mp_put_uint_pair(b, "bytes", n->held_bytes);
 }
 
 static bool is_shown(const struct mp_node_link *l)
@@ -178,13 +154,14 @@ static enum mp_err put_link(struct mp_node *n, const struct mp_node_link *l, str
     (void)mp_membership_get(n->membership, l->member, &info);
     mp_text_init(&addr, bytes, sizeof(bytes));
     mp_address_put(&addr, &info.addr);
-    TRY(mp_mp_put_map(b, 6));
-    TRY(put_text_pair(b, "node", info.name));
-    TRY(put_text_pair(b, "addr", mp_text_slice(&addr)));
-    TRY(put_text_pair(b, "state", mp_slice_str(l->state == MP_NODE_LINK_UP ? "up" : "dialling")));
-    TRY(put_ms_pair(b, "rtt_ms", info.rtt));
-    TRY(put_uint_pair(b, "outstanding", l->out_count));
-    return put_text_pair(b, "dialled_by", l->is_ours ? n->catalog.node : info.name);
+    MP_TRY(mp_mp_put_map(b, 6));
+    MP_TRY(mp_mp_put_str_pair(b, "node", info.name));
+    MP_TRY(mp_mp_put_str_pair(b, "addr", mp_text_slice(&addr)));
+    MP_TRY(mp_mp_put_str_pair(b, "state",
+                              mp_slice_str(l->state == MP_NODE_LINK_UP ? "up" : "dialling")));
+    MP_TRY(put_ms_pair(b, "rtt_ms", info.rtt));
+    MP_TRY(mp_mp_put_uint_pair(b, "outstanding", l->out_count));
+    return mp_mp_put_str_pair(b, "dialled_by", l->is_ours ? n->catalog.node : info.name);
 }
 
 static enum mp_err put_links(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
@@ -195,13 +172,13 @@ static enum mp_err put_links(struct mp_node *n, mp_time now, const struct mp_nod
     (void)ev;
     for (uint32_t i = 0; i < n->link_used; i++)
         count += is_shown(&n->links[i]);
-    TRY(mp_mp_put_map(b, 2));
-    TRY(put_text_pair(b, "node", n->catalog.node));
-    TRY(mp_mp_put_text(b, "links"));
-    TRY(mp_mp_put_array(b, count));
+    MP_TRY(mp_mp_put_map(b, 2));
+    MP_TRY(mp_mp_put_str_pair(b, "node", n->catalog.node));
+    MP_TRY(mp_mp_put_text(b, "links"));
+    MP_TRY(mp_mp_put_array(b, count));
     for (uint32_t i = 0; i < n->link_used; i++)
         if (is_shown(&n->links[i]))
-            TRY(put_link(n, &n->links[i], b));
+            MP_TRY(put_link(n, &n->links[i], b));
     return MP_OK;
 }
 
@@ -291,7 +268,7 @@ static void forget(struct mp_node *n, mp_time now, const struct mp_node_event *e
     mp_buf_init(&b, n->alloc, 0);
     enum mp_err err = mp_mp_put_map(&b, 1);
     if (err == MP_OK)
-        err = put_text_pair(&b, "forgotten", name);
+        err = mp_mp_put_str_pair(&b, "forgotten", name);
     mp_node_reply(n, ev->request.client, ev->request.id, MP_FRAME_RESULT,
                   err == MP_OK ? mp_node_keep(n, mp_buf_slice(&b)) : (struct mp_slice){0});
     mp_buf_fini(&b);
