@@ -47,21 +47,13 @@ describe("a cluster whose nodes fail", function()
     return node.start { "--name", name, "--workers", "1", ... }
   end
 
-  local function rows(n)
-    local list = {}
-    local r = n:mpreg { "nodes", "-o", "json" }
-    if r.code ~= 0 then return list end
-    for _, row in ipairs(json_of(r).nodes) do list[row.name] = row end
-    return list
-  end
-
   --- Waits until each of `nodes` lists all these states (name -> state); gives milliseconds.
   local function await_states(nodes, states, seconds)
     local began = uv.hrtime()
     local last
     local ok, err = pcall(node.eventually, function()
       for _, n in ipairs(nodes) do
-        last = rows(n)
+        last = n:members()
         for name, state in pairs(states) do
           if not last[name] or last[name].state ~= state then return false end
         end
@@ -94,14 +86,7 @@ describe("a cluster whose nodes fail", function()
     return a, b, c
   end
 
-  local function marks(suffix)
-    local count = 0
-    local file = io.open(path .. (suffix or ""))
-    if not file then return 0 end
-    for _ in file:lines() do count = count + 1 end
-    file:close()
-    return count
-  end
+  local function marks(suffix) return node.marks(path .. (suffix or "")) end
 
   -- ----------------------------------------------------------------------------------------------
 
@@ -178,7 +163,7 @@ describe("a cluster whose nodes fail", function()
         assert.truthy(r.err:find(b.addr, 1, true), r.err)
         assert.truthy(r.err:find(other.addr, 1, true), r.err)
         await_states({ a, b }, { a = "alive", b = "alive" })
-        assert.are.equal(b.addr, rows(a).b.addr)
+        assert.are.equal(b.addr, a:members().b.addr)
         assert.are.equal(b.name, json_of(a:mpreg { "call", "mpreg.node", "--on", "b", "-o",
           "json" }).name)
       end
@@ -190,13 +175,13 @@ describe("a cluster whose nodes fail", function()
       local a = start "a"
       local b = start("b", "--join", a.addr)
       await_states({ a, b }, { a = "alive", b = "alive" })
-      local generation = rows(a).b.generation
+      local generation = a:members().b.generation
       b:kill "sigkill"
       b:wait()
       local other = start("b", "--join", a.addr, "--load", FAR) -- before b is found to be dead
-      node.eventually(function() return rows(a).b.addr == other.addr end, "the new address")
+      node.eventually(function() return a:members().b.addr == other.addr end, "the new address")
       await_states({ a, other }, { a = "alive", b = "alive" })
-      assert.truthy(rows(a).b.generation > generation)
+      assert.truthy(a:members().b.generation > generation)
       await_function(a, "far.where", 1, 3)
       assert.are.equal("b\n", a:mpreg({ "call", "far.where" }).out)
       a:stop()
@@ -224,7 +209,7 @@ describe("a cluster whose nodes fail", function()
       local b = start("b", "--join", a.addr, "--load", FAR, "--data", data)
       await_states({ a, b }, { a = "alive", b = "alive" })
       await_function(a, "far.wait")
-      local generation = rows(a).b.generation
+      local generation = a:members().b.generation
       local caller = a:spawn { "call", "far.wait", 60, path, "-o", "json" }
       node.eventually(function() return marks() == 1 end, "the call")
       b:kill "sigkill"
@@ -233,7 +218,8 @@ describe("a cluster whose nodes fail", function()
       assert.are.equal("NODE_LOST", json_of(lost).error.reason)
       b:wait()
       b = start("b", "--listen", b.addr, "--data", data, "--load", FAR) -- joins nobody: it is found
-      node.eventually(function() return rows(a).b.generation > generation end, "its new life", 10)
+      node.eventually(function() return a:members().b.generation > generation end,
+        "its new life", 10)
       await_states({ a }, { b = "alive" }, 3)
       await_function(a, "far.where", 1, 3)
       assert.are.equal("b\n", a:mpreg({ "call", "far.where" }).out)
@@ -257,7 +243,7 @@ describe("a cluster whose nodes fail", function()
             and n:mpreg({ "call", "far.where", "--on", "d" }).out == "d\n"
         end, "its functions", 3 * (SLOW > 1 and 3 or 1))
       end
-      assert.are.equal("alive", rows(c).d.state)
+      assert.are.equal("alive", c:members().d.state)
     end)
 
     it("with its name on another port is found there", function()
@@ -270,7 +256,7 @@ describe("a cluster whose nodes fail", function()
       local again = start("d", "--join", b.addr, "--data", data, "--load", "examples/hello")
       assert.are_not.equal(d.addr, again.addr)
       await_states({ a, b, again }, { a = "alive", b = "alive", c = "alive", d = "alive" })
-      node.eventually(function() return rows(a).d.addr == again.addr end, "its new address", 3)
+      node.eventually(function() return a:members().d.addr == again.addr end, "its new address", 3)
       await_function(a, "hello.greet", 1, 3)
       assert.are.equal(0, a:mpreg({ "call", "hello.greet", "you" }).code)
     end)
@@ -304,7 +290,7 @@ describe("a cluster whose nodes fail", function()
       await_states({ a, b, c }, { a = "alive", b = "alive", c = "alive" }, 10)
       await_function(a, "far.brief", 2, 5)
       assert.are.equal("b\n", a:mpreg({ "call", "far.where", "--on", "b" }).out)
-      for _, row in ipairs { rows(a).c, rows(c).a } do -- never gave up each other
+      for _, row in ipairs { a:members().c, c:members().a } do -- never gave up each other
         assert.truthy(row.since_ms > 8000, row.name .. " since " .. row.since_ms)
       end
       cl:close()
@@ -330,7 +316,7 @@ describe("a cluster whose nodes fail", function()
       local load = bench(a, "far.brief", 2)
       await_load(a, b, "far.brief")
       b:stop()
-      assert.are.equal("left", rows(a).b.state)
+      assert.are.equal("left", a:members().b.state)
       local figures = json_of(load:wait())
       assert.are.equal(0, figures.errors, codec.json_encode(figures))
       assert.truthy(figures.calls > 100)

@@ -41,21 +41,12 @@ describe("a node out of reach", function()
     end)
   end
 
-  --- What `on` lists: name -> its row.
-  local function rows(on)
-    local list = {}
-    local r = n[on]:mpreg { "nodes", "-o", "json" }
-    if r.code ~= 0 then return list end
-    for _, row in ipairs(json_of(r).nodes) do list[row.name] = row end
-    return list
-  end
-
   --- Milliseconds until `condition(rows of each, name)` holds on all of `names`.
   local function until_all(names, what, condition, seconds)
     local began = uv.hrtime()
     node.eventually(function()
       for _, name in ipairs(names) do
-        if not condition(rows(name), name) then return false end
+        if not condition(n[name]:members(), name) then return false end
       end
       return true
     end, what, (seconds or 10) * (SLOW > 1 and 2 or 1))
@@ -90,14 +81,7 @@ describe("a node out of reach", function()
     end, "calls between the ends")
   end
 
-  local function marks(suffix)
-    local count = 0
-    local file = io.open(path .. (suffix or ""))
-    if not file then return 0 end
-    for _ in file:lines() do count = count + 1 end
-    file:close()
-    return count
-  end
+  local function marks(suffix) return node.marks(path .. (suffix or "")) end
 
   local function await_marks(count, suffix)
     node.eventually(function() return marks(suffix) >= count end,
@@ -240,14 +224,14 @@ describe("a node out of reach", function()
     node.eventually(function()
       return n.a:mpreg { "call", "far.where", "--on", "c" }.out == "c\n"
     end, "a direct call")
-    local before = rows "b"
+    local before = n.b:members()
     net:cut("a", "c")
     until_all({ "a", "c" }, "the ends are reached via b", function(list, name)
       return sees_all(list) and list[name == "a" and "c" or "a"].via == "b"
     end)
     all_passes("a", "c")
     for _, name in ipairs(NAMES) do -- nobody was ever given up
-      assert.are.equal(before[name].generation, rows("b")[name].generation)
+      assert.are.equal(before[name].generation, n.b:members()[name].generation)
       assert.falsy(n[name]:err():find("dead", 1, true), n[name]:err())
     end
     stop_line()

@@ -9,6 +9,7 @@
 --- The executable is $MPREG_BIN, else $MPREG_BUILD/mpreg, else build/mpreg. Each spec file calls
 --- `node.stop_all` in `after_each`, so that a failed expectation leaves no process either.
 
+local codec = require "mpreg.codec"
 local uv = require "luv"
 
 local M = {}
@@ -299,6 +300,15 @@ function Node:mpreg(args, opts) return M.mpreg(args, toward(self, opts)) end
 --- Starts `mpreg args…` against this node without waiting.
 function Node:spawn(args, opts) return M.spawn(M.bin(), args, toward(self, opts)) end
 
+--- The members that it lists: name -> row of `mpreg nodes`; empty while it does not answer.
+function Node:members()
+  local list = {}
+  local r = self:mpreg { "nodes", "-o", "json" }
+  if r.code ~= 0 then return list end
+  for _, row in ipairs(assert(codec.json_decode(r.out)).nodes) do list[row.name] = row end
+  return list
+end
+
 --- Ids of its worker processes.
 function Node:workers() return self:descendants() end
 
@@ -319,6 +329,19 @@ function Node:stop()
   end
   M.eventually(function() return #self:descendants() == 0 end, "the end of the node's processes", 5)
   return result
+end
+
+--- How many marks functions have left in a file: lines; 0 if it is not there.
+---@param path string
+---@return integer
+function M.marks(path)
+  local file = io.open(path)
+  local count = 0
+  if file then
+    for _ in file:lines() do count = count + 1 end
+    file:close()
+  end
+  return count
 end
 
 --- For `after_each`: ends all that still runs.

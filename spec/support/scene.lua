@@ -59,15 +59,7 @@ function Scene:close()
 end
 
 --- How many marks functions have left (in the file with that suffix).
-function Scene:marks(suffix)
-  local file = io.open(self.path .. (suffix or ""))
-  local count = 0
-  if file then
-    for _ in file:lines() do count = count + 1 end
-    file:close()
-  end
-  return count
-end
+function Scene:marks(suffix) return node.marks(self.path .. (suffix or "")) end
 
 --- Waits for so many marks (default 1).
 function Scene:await_marks(count, suffix)

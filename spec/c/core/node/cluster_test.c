@@ -9,49 +9,11 @@
 
 #include "spec/c/core/node/cluster_harness.h"
 
-static void assert_result(struct spec_cluster *c, uint64_t client, uint64_t id)
-{
-    const struct spec_reply *r = cluster_answer(c, client, id);
-    assert_non_null(r);
-    assert_int_equal(r->frame, MP_FRAME_RESULT);
-}
-
-static struct mp_fault assert_reason(struct spec_cluster *c, uint64_t client, uint64_t id,
-                                     const char *reason)
-{
-    struct mp_fault fault;
-    const struct spec_reply *r = cluster_answer(c, client, id);
-    assert_non_null(r);
-    assert_int_equal(r->frame, MP_FRAME_ERROR);
-    assert_int_equal(mp_fault_read(cluster_bytes(r), &fault), MP_OK);
-    if (!mp_slice_is(fault.reason, reason))
-        print_error("%.*s: %.*s\n", (int)fault.reason.size, (const char *)fault.reason.data,
-                    (int)fault.message.size, (const char *)fault.message.data);
-    assert_true(mp_slice_is(fault.reason, reason));
-    return fault;
-}
-
-/* a without, b with the module (and further ones), and a client of a. */
-static struct spec_cluster *begin(uint32_t count, uint32_t with_module, uint64_t *client)
-{
-    struct spec_cluster *c = cluster_new(7);
-    cluster_boot_all(c, count, with_module);
-    *client = cluster_client(c, 0);
-    return c;
-}
-
-static void end(struct spec_cluster *c)
-{
-    cluster_run(c, MP_SECONDS(5));
-    assert_true(cluster_is_quiet(c));
-    cluster_free(c);
-}
-
 static void a_call_goes_where_its_function_is(void **state)
 {
     (void)state;
     uint64_t client;
-    struct spec_cluster *c = begin(2, 2, &client);
+    struct spec_cluster *c = cluster_begin(2, 2, &client);
     cluster_call(c, client, 1, &(struct spec_call){.fun = "m.echo"});
     cluster_call(c, client, 2, &(struct spec_call){.fun = "m.echo", .payload_bytes = 200000});
     cluster_call(c, client, 3, &(struct spec_call){.fun = "m.big"});
@@ -64,14 +26,14 @@ static void a_call_goes_where_its_function_is(void **state)
     assert_true(cluster_answer(c, client, 2)->size > 200000);
     assert_result(c, client, 3); /* no step of a run: nothing is held */
     assert_true(cluster_answer(c, client, 3)->size > SPEC_BIG_BYTES);
-    end(c);
+    cluster_end(c);
 }
 
 static void an_error_comes_back_with_its_traceback(void **state)
 {
     (void)state;
     uint64_t client;
-    struct spec_cluster *c = begin(2, 2, &client);
+    struct spec_cluster *c = cluster_begin(2, 2, &client);
     cluster_call(c, client, 1, &(struct spec_call){.fun = "m.fail"});
     cluster_run(c, MP_MS(5));
     const struct mp_fault fault = assert_reason(c, client, 1, "ERROR");
@@ -79,14 +41,14 @@ static void an_error_comes_back_with_its_traceback(void **state)
     assert_true(mp_slice_is(fault.fun, "m.fail"));
     assert_int_equal(fault.traceback.size, 7);
     assert_int_equal(fault.attempt, 1);
-    end(c);
+    cluster_end(c);
 }
 
 static void the_deadline_travels(void **state)
 {
     (void)state;
     uint64_t client;
-    struct spec_cluster *c = begin(2, 2, &client);
+    struct spec_cluster *c = cluster_begin(2, 2, &client);
     cluster_call(c, client, 1, &(struct spec_call){.fun = "m.slow", .timeout_ms = 100});
     cluster_run(c, MP_MS(50));
     assert_null(cluster_answer(c, client, 1));
@@ -95,7 +57,7 @@ static void the_deadline_travels(void **state)
     assert_reason(c, client, 1, "DEADLINE_EXCEEDED");
     assert_true(cluster_task_of(c, 1, SPEC_SLOW) == NULL ||
                 cluster_task_of(c, 1, SPEC_SLOW)->is_cancelled);
-    end(c);
+    cluster_end(c);
 }
 
 /* Cancelled at each moment of its way, to the microsecond: one answer, and nothing is left. */
@@ -103,7 +65,7 @@ static void a_cancel_may_come_at_any_moment(void **state)
 {
     (void)state;
     uint64_t client;
-    struct spec_cluster *c = begin(2, 2, &client);
+    struct spec_cluster *c = cluster_begin(2, 2, &client);
     uint64_t id = 0;
     uint32_t cancelled = 0;
     for (mp_duration after = 0; after < MP_US(600); after += MP_US(10)) {
@@ -118,14 +80,14 @@ static void a_cancel_may_come_at_any_moment(void **state)
             assert_reason(c, client, id, "CANCELLED");
     }
     assert_true(cancelled > 10 && cancelled < id);
-    end(c);
+    cluster_end(c);
 }
 
 static void a_running_call_is_cancelled_there(void **state)
 {
     (void)state;
     uint64_t client;
-    struct spec_cluster *c = begin(2, 2, &client);
+    struct spec_cluster *c = cluster_begin(2, 2, &client);
     cluster_call(c, client, 1, &(struct spec_call){.fun = "m.slow"});
     cluster_run(c, MP_MS(5));
     assert_non_null(cluster_task_of(c, 1, SPEC_SLOW));
@@ -138,14 +100,14 @@ static void a_running_call_is_cancelled_there(void **state)
     cluster_close(c, client); /* who goes away cancels as well */
     cluster_run(c, MP_MS(5));
     assert_null(cluster_task_of(c, 1, SPEC_SLOW));
-    end(c);
+    cluster_end(c);
 }
 
 static void what_may_have_begun_is_lost_with_the_link(void **state)
 {
     (void)state;
     uint64_t client;
-    struct spec_cluster *c = begin(2, 2, &client);
+    struct spec_cluster *c = cluster_begin(2, 2, &client);
     cluster_call(c, client, 1, &(struct spec_call){.fun = "m.slow"});
     cluster_run(c, MP_MS(5));
     cluster_break(c, cluster_link(c, 0, "b")->client);
@@ -153,14 +115,14 @@ static void what_may_have_begun_is_lost_with_the_link(void **state)
     const struct mp_fault fault = assert_reason(c, client, 1, "NODE_LOST");
     assert_true(mp_slice_is(fault.node, "b"));
     assert_int_equal(c->nodes[1].begins[SPEC_SLOW], 1);
-    end(c);
+    cluster_end(c);
 }
 
 static void an_idempotent_one_runs_again_once(void **state)
 {
     (void)state;
     uint64_t client;
-    struct spec_cluster *c = begin(3, 6, &client);
+    struct spec_cluster *c = cluster_begin(3, 6, &client);
     cluster_call(c, client, 1, &(struct spec_call){.fun = "m.idem"});
     cluster_run(c, MP_MS(5));
     uint32_t first = cluster_task_of(c, 1, SPEC_IDEM) ? 1 : 2;
@@ -181,14 +143,14 @@ static void an_idempotent_one_runs_again_once(void **state)
     }
     cluster_run(c, MP_MS(20));
     assert_reason(c, client, 2, "NODE_LOST");
-    end(c);
+    cluster_end(c);
 }
 
 static void retries_are_for_what_was_lost_too(void **state)
 {
     (void)state;
     uint64_t client;
-    struct spec_cluster *c = begin(2, 2, &client);
+    struct spec_cluster *c = cluster_begin(2, 2, &client);
     cluster_call(c, client, 1, &(struct spec_call){.fun = "m.slow", .retries = 1});
     cluster_run(c, MP_MS(5));
     cluster_break(c, cluster_link(c, 0, "b")->client);
@@ -197,7 +159,7 @@ static void retries_are_for_what_was_lost_too(void **state)
     assert_true(cluster_finish(c, 1, SPEC_SLOW));
     cluster_run(c, MP_MS(5));
     assert_result(c, client, 1);
-    end(c);
+    cluster_end(c);
 }
 
 /* The link is lost at the very moment at which the attempt's own time is up. */
@@ -206,7 +168,7 @@ static void a_lost_attempt_may_be_overdue_as_well(void **state)
     (void)state;
     for (int offset = 0; offset < 40; offset++) {
         uint64_t client;
-        struct spec_cluster *c = begin(2, 2, &client);
+        struct spec_cluster *c = cluster_begin(2, 2, &client);
         cluster_call(c, client, 1,
                      &(struct spec_call){.fun = "m.slow", .retries = 2, .timeout_ms = 20000});
         cluster_call(c, client, 2, &(struct spec_call){.fun = "m.idem", .timeout_ms = 3000});
@@ -221,7 +183,7 @@ static void a_lost_attempt_may_be_overdue_as_well(void **state)
         cluster_run(c, MP_SECONDS(30));
         assert_non_null(cluster_answer(c, client, 1));
         assert_non_null(cluster_answer(c, client, 2));
-        end(c);
+        cluster_end(c);
     }
 }
 
@@ -229,7 +191,7 @@ static void a_draining_node_turns_calls_down(void **state)
 {
     (void)state;
     uint64_t client;
-    struct spec_cluster *c = begin(3, 6, &client);
+    struct spec_cluster *c = cluster_begin(3, 6, &client);
     cluster_call(c, client, 100, &(struct spec_call){.fun = "m.echo", .on = "b"});
     cluster_call(c, client, 101, &(struct spec_call){.fun = "m.echo", .on = "c"});
     cluster_run(c, MP_MS(20));
@@ -255,14 +217,14 @@ static void a_draining_node_turns_calls_down(void **state)
     cluster_run(c, MP_MS(5));
     (void)assert_reason(c, client, 30, "NO_NODE");
     cluster_kill(c, 1);
-    end(c);
+    cluster_end(c);
 }
 
 static void a_dead_address_is_passed_over(void **state)
 {
     (void)state;
     uint64_t client;
-    struct spec_cluster *c = begin(3, 6, &client);
+    struct spec_cluster *c = cluster_begin(3, 6, &client);
     cluster_run(c, MP_SECONDS(40)); /* links of old are maybe up */
     cluster_kill(c, 1);
     cluster_run(c, MP_MS(1));
@@ -271,14 +233,14 @@ static void a_dead_address_is_passed_over(void **state)
     cluster_run(c, MP_MS(50));
     for (uint64_t id = 1; id <= 20; id++)
         assert_result(c, client, id);
-    end(c);
+    cluster_end(c);
 }
 
 static void under_pressure_calls_wait(void **state)
 {
     (void)state;
     uint64_t client;
-    struct spec_cluster *c = begin(2, 2, &client);
+    struct spec_cluster *c = cluster_begin(2, 2, &client);
     uint64_t link = cluster_link(c, 0, "b")->client;
     struct mp_node_event ev = {.kind = MP_NODE_PRESSURE,
                                .pressure = {.client = link, .is_high = true}};
@@ -296,7 +258,7 @@ static void under_pressure_calls_wait(void **state)
     for (uint64_t id = 1; id <= 5; id++)
         if (id != 2)
             assert_result(c, client, id);
-    end(c);
+    cluster_end(c);
 }
 
 /* What was not sent when its link ended goes over the next one, and costs no attempt. */
@@ -304,7 +266,7 @@ static void what_was_queued_goes_over_the_next_link(void **state)
 {
     (void)state;
     uint64_t client;
-    struct spec_cluster *c = begin(2, 2, &client);
+    struct spec_cluster *c = cluster_begin(2, 2, &client);
     uint64_t link = cluster_link(c, 0, "b")->client;
     const struct mp_node_event ev = {.kind = MP_NODE_PRESSURE,
                                      .pressure = {.client = link, .is_high = true}};
@@ -314,7 +276,7 @@ static void what_was_queued_goes_over_the_next_link(void **state)
     cluster_run(c, MP_MS(5));
     const struct mp_fault fault = assert_reason(c, client, 1, "ERROR");
     assert_int_equal(fault.attempt, 1);
-    end(c);
+    cluster_end(c);
 }
 
 /* Sent and lost in one step: the frame never left, so its bytes may go, and nothing has begun. */
@@ -322,7 +284,7 @@ static void what_the_driver_has_not_seen_was_not_sent(void **state)
 {
     (void)state;
     uint64_t client;
-    struct spec_cluster *c = begin(2, 2, &client);
+    struct spec_cluster *c = cluster_begin(2, 2, &client);
     struct mp_node *n = c->nodes[0].node;
     uint64_t connection = cluster_link(c, 0, "b")->client;
     uint32_t link = mp_node_link_of_client(n, connection);
@@ -343,7 +305,7 @@ static void what_the_driver_has_not_seen_was_not_sent(void **state)
     const struct mp_fault fault = assert_reason(c, client, 1, "NODE_LOST");
     assert_int_equal(fault.attempt, 0); /* none that counts */
     assert_int_equal(c->nodes[1].begins[SPEC_ECHO], 0);
-    end(c);
+    cluster_end(c);
 }
 
 static void entries_and_metadata_travel(void **state)
@@ -366,7 +328,7 @@ static void entries_and_metadata_travel(void **state)
     cluster_call(c, client, 1, &(struct spec_call){.fun = "late.echo"});
     cluster_run(c, MP_MS(20));
     assert_result(c, client, 1);
-    end(c);
+    cluster_end(c);
 }
 
 int main(void)

@@ -62,26 +62,11 @@ static int64_t output_of(struct spec_cluster *c, uint64_t client, uint64_t id)
     return number;
 }
 
-static struct spec_cluster *begin(uint32_t count, uint32_t with_module, uint64_t *client)
-{
-    struct spec_cluster *c = cluster_new(7);
-    cluster_boot_all(c, count, with_module);
-    *client = cluster_client(c, 0);
-    return c;
-}
-
-static void end(struct spec_cluster *c)
-{
-    cluster_run(c, MP_SECONDS(5));
-    assert_true(cluster_is_quiet(c));
-    cluster_free(c);
-}
-
 static void a_value_moves_once_and_is_given_back(void **state)
 {
     (void)state;
     uint64_t client;
-    struct spec_cluster *c = begin(3, 6, &client);
+    struct spec_cluster *c = cluster_begin(3, 6, &client);
     run(c, client, 1,
         "{\"output\":" REF("s") ",\"steps\":[" BIG("x", "b") "," STEP(
             "s", "size", "c", REF("x")) "," STEP("t", "size", "c",
@@ -94,14 +79,14 @@ static void a_value_moves_once_and_is_given_back(void **state)
     assert_true(c->frames[MP_FRAME_RELEASE] >= 2);
     cluster_run(c, MP_MS(10));
     assert_true(cluster_is_quiet(c));
-    end(c);
+    cluster_end(c);
 }
 
 static void a_part_is_cut_where_the_whole_is(void **state)
 {
     (void)state;
     uint64_t client;
-    struct spec_cluster *c = begin(3, 6, &client);
+    struct spec_cluster *c = cluster_begin(3, 6, &client);
     run(c, client, 1,
         "{\"output\":" REF("s") ",\"steps\":[" BIG("x", "b") "," STEP("s", "size", "c",
                                                                       REF("x.n")) "]}");
@@ -112,19 +97,19 @@ static void a_part_is_cut_where_the_whole_is(void **state)
     assert_status(c, client, 1, "succeeded");
     assert_int_equal(output_of(c, client, 1), 2);
     assert_status(c, client, 2, "failed");
-    end(c);
+    cluster_end(c);
 }
 
 static void the_coordinator_fetches_what_it_shows(void **state)
 {
     (void)state;
     uint64_t client;
-    struct spec_cluster *c = begin(2, 2, &client);
+    struct spec_cluster *c = cluster_begin(2, 2, &client);
     run(c, client, 1, "{\"output\":" REF("x.n") ",\"steps\":[" BIG("x", "b") "]}");
     cluster_run(c, MP_MS(50));
     assert_status(c, client, 1, "succeeded");
     assert_int_equal(output_of(c, client, 1), 7);
-    end(c);
+    cluster_end(c);
 }
 
 /* Where the run is cancelled at each moment, nothing stays held anywhere. */
@@ -132,7 +117,7 @@ static void nothing_stays_when_a_run_is_cancelled(void **state)
 {
     (void)state;
     uint64_t client;
-    struct spec_cluster *c = begin(3, 6, &client);
+    struct spec_cluster *c = cluster_begin(3, 6, &client);
     uint64_t id = 0;
     for (mp_duration after = 0; after < MP_MS(3); after += MP_US(50)) {
         run(c, client, ++id,
@@ -145,7 +130,7 @@ static void nothing_stays_when_a_run_is_cancelled(void **state)
         assert_non_null(cluster_answer(c, client, id));
         assert_true(cluster_is_quiet(c));
     }
-    end(c);
+    cluster_end(c);
 }
 
 /* The same where a connection breaks at each moment: between which two, the number says. */
@@ -156,7 +141,7 @@ static void nothing_stays_when_a_link_breaks(void **state)
     for (uint32_t pair = 0; pair < 3; pair++)
         for (mp_duration after = 0; after < MP_MS(2); after += MP_US(50)) {
             uint64_t client;
-            struct spec_cluster *c = begin(3, 6, &client);
+            struct spec_cluster *c = cluster_begin(3, 6, &client);
             run(c, client, 1,
                 "{\"output\":" REF("s") ",\"steps\":[" BIG("x", "b") "," BIG("y", "c") "," STEP(
                     "s", "size", "c", REF("x") "," REF("y")) "," STEP("t", "size", "b",
@@ -169,7 +154,7 @@ static void nothing_stays_when_a_link_breaks(void **state)
             cluster_run(c, MP_SECONDS(10));
             assert_non_null(cluster_answer(c, client, 1));
             assert_true(cluster_is_quiet(c));
-            end(c);
+            cluster_end(c);
         }
 }
 
@@ -179,7 +164,7 @@ static void nothing_stays_when_the_coordinator_dies(void **state)
     (void)state;
     for (mp_duration after = 0; after < MP_MS(2); after += MP_US(50)) {
         uint64_t client;
-        struct spec_cluster *c = begin(3, 6, &client);
+        struct spec_cluster *c = cluster_begin(3, 6, &client);
         run(c, client, 1,
             "{\"output\":" REF("s") ",\"steps\":[" BIG("x", "b") "," BIG("y", "c") "," STEP(
                 "s", "size", "c", REF("x") "," REF("y")) "," STEP("t", "slow", "b",
@@ -188,7 +173,7 @@ static void nothing_stays_when_the_coordinator_dies(void **state)
         cluster_kill(c, 0);
         cluster_run(c, MP_SECONDS(20));
         assert_true(cluster_is_quiet(c));
-        end(c);
+        cluster_end(c);
     }
 }
 
@@ -197,7 +182,7 @@ static void nothing_stays_when_the_coordinator_boots_again(void **state)
 {
     (void)state;
     uint64_t client;
-    struct spec_cluster *c = begin(3, 6, &client);
+    struct spec_cluster *c = cluster_begin(3, 6, &client);
     run(c, client, 1,
         "{\"output\":" REF("s") ",\"steps\":[" BIG("x", "b") "," STEP("s", "slow", "c",
                                                                       REF("x")) "]}");
@@ -210,7 +195,7 @@ static void nothing_stays_when_the_coordinator_boots_again(void **state)
     cluster_run(c, MP_MS(400));
     assert_int_equal(mp_node_held_count(c->nodes[1].node), 0);
     assert_int_equal(mp_node_held_count(c->nodes[2].node), 0);
-    end(c);
+    cluster_end(c);
 }
 
 /* A holder that boots again within the run has other values under other numbers. */
@@ -218,7 +203,7 @@ static void a_number_from_before_a_boot_means_nothing(void **state)
 {
     (void)state;
     uint64_t client;
-    struct spec_cluster *c = begin(3, 6, &client);
+    struct spec_cluster *c = cluster_begin(3, 6, &client);
     run(c, client, 1,
         "{\"output\":" REF("s") ",\"steps\":[" BIG("x", "b") "," STEP(
             "w", "slow", "c",
@@ -242,14 +227,14 @@ static void a_number_from_before_a_boot_means_nothing(void **state)
     cluster_run(c, MP_SECONDS(10));
     assert_non_null(cluster_answer(c, client, 1));
     assert_status(c, client, 1, "failed"); /* m.big may not run again */
-    end(c);
+    cluster_end(c);
 }
 
 static void what_does_not_fit_is_sent_instead(void **state)
 {
     (void)state;
     uint64_t client;
-    struct spec_cluster *c = begin(2, 2, &client);
+    struct spec_cluster *c = cluster_begin(2, 2, &client);
     c->nodes[1].node->held_bytes += MP_HELD_BYTES_MAX; /* as if there were others */
     run(c, client, 1, "{\"output\":" REF("x.n") ",\"steps\":[" BIG("x", "b") "]}");
     cluster_run(c, MP_MS(50));
@@ -257,7 +242,7 @@ static void what_does_not_fit_is_sent_instead(void **state)
     assert_int_equal(output_of(c, client, 1), 7);
     assert_int_equal(c->frames[MP_FRAME_FETCH], 0);
     c->nodes[1].node->held_bytes -= MP_HELD_BYTES_MAX;
-    end(c);
+    cluster_end(c);
 }
 
 static void a_node_stops_in_the_middle_of_a_run(void **state)
@@ -265,7 +250,7 @@ static void a_node_stops_in_the_middle_of_a_run(void **state)
     (void)state;
     for (mp_duration after = 0; after < MP_MS(2); after += MP_US(50)) {
         uint64_t client;
-        struct spec_cluster *c = begin(3, 6, &client);
+        struct spec_cluster *c = cluster_begin(3, 6, &client);
         run(c, client, 1,
             "{\"output\":" REF("t") ",\"steps\":["
                                     "{\"name\":\"x\",\"call\":\"m.big\"},"
@@ -278,7 +263,7 @@ static void a_node_stops_in_the_middle_of_a_run(void **state)
         cluster_run(c, MP_SECONDS(20));
         assert_non_null(cluster_answer(c, client, 1));
         assert_true(cluster_is_quiet(c));
-        end(c);
+        cluster_end(c);
     }
 }
 

@@ -17,26 +17,6 @@ static uint32_t up_connections(const struct spec_cluster *c)
     return count;
 }
 
-static void assert_result(struct spec_cluster *c, uint64_t client, uint64_t id)
-{
-    const struct spec_reply *r = cluster_answer(c, client, id);
-    assert_non_null(r);
-    assert_int_equal(r->frame, MP_FRAME_RESULT);
-}
-
-static void assert_reason(struct spec_cluster *c, uint64_t client, uint64_t id, const char *reason)
-{
-    struct mp_fault fault;
-    const struct spec_reply *r = cluster_answer(c, client, id);
-    assert_non_null(r);
-    assert_int_equal(r->frame, MP_FRAME_ERROR);
-    assert_int_equal(mp_fault_read(cluster_bytes(r), &fault), MP_OK);
-    if (!mp_slice_is(fault.reason, reason))
-        print_error("%.*s: %.*s\n", (int)fault.reason.size, (const char *)fault.reason.data,
-                    (int)fault.message.size, (const char *)fault.message.data);
-    assert_true(mp_slice_is(fault.reason, reason));
-}
-
 static void two_nodes_are_one_cluster(void **state)
 {
     (void)state;

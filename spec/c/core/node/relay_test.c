@@ -35,35 +35,6 @@ static struct spec_cluster *begin(uint32_t count, uint32_t with_module, uint64_t
     return c;
 }
 
-static void end(struct spec_cluster *c)
-{
-    cluster_run(c, MP_SECONDS(5));
-    assert_true(cluster_is_quiet(c));
-    cluster_free(c);
-}
-
-static void assert_result(struct spec_cluster *c, uint64_t client, uint64_t id)
-{
-    const struct spec_reply *r = cluster_answer(c, client, id);
-    struct mp_fault fault;
-    assert_non_null(r);
-    if (r->frame != MP_FRAME_RESULT && mp_fault_read(cluster_bytes(r), &fault) == MP_OK)
-        fail_msg("%.*s: %.*s", (int)fault.reason.size, (const char *)fault.reason.data,
-                 (int)fault.message.size, (const char *)fault.message.data);
-}
-
-static void assert_reason(struct spec_cluster *c, uint64_t client, uint64_t id, const char *reason)
-{
-    const struct spec_reply *r = cluster_answer(c, client, id);
-    struct mp_fault fault;
-    assert_non_null(r);
-    assert_int_equal(r->frame, MP_FRAME_ERROR);
-    assert_int_equal(mp_fault_read(cluster_bytes(r), &fault), MP_OK);
-    if (!mp_slice_is(fault.reason, reason))
-        fail_msg("%.*s: %.*s", (int)fault.reason.size, (const char *)fault.reason.data,
-                 (int)fault.message.size, (const char *)fault.message.data);
-}
-
 /* On which connection between two nodes the last request went. */
 static void break_between(struct spec_cluster *c, uint32_t one, uint32_t other)
 {
@@ -87,7 +58,7 @@ static void a_call_passes_through_the_middle(void **state)
     assert_true(cluster_answer(c, client, 1)->size > 100000);
     assert_reason(c, client, 2, "ERROR");
     assert_true(c->frames[MP_FRAME_FORWARD] >= 2);
-    end(c);
+    cluster_end(c);
 }
 
 static bool is_via(const struct spec_cluster *c, uint32_t node, const char *whom,
@@ -119,7 +90,7 @@ static void a_call_passes_two_helpers(void **state)
     cluster_run(c, MP_MS(20));
     assert_result(c, client, 1);
     assert_true(c->frames[MP_FRAME_FORWARD] > forwards);
-    end(c);
+    cluster_end(c);
 }
 
 static void a_cancel_takes_the_same_way(void **state)
@@ -135,7 +106,7 @@ static void a_cancel_takes_the_same_way(void **state)
     cluster_run(c, MP_MS(10));
     assert_reason(c, client, 1, "CANCELLED");
     assert_null(cluster_task_of(c, 2, SPEC_SLOW));
-    end(c);
+    cluster_end(c);
 }
 
 static void a_helper_may_lose_either_link(void **state)
@@ -156,7 +127,7 @@ static void a_helper_may_lose_either_link(void **state)
         while (cluster_finish(c, 2, SPEC_IDEM))
             cluster_run(c, MP_MS(10));
         assert_result(c, client, 2);
-        end(c);
+        cluster_end(c);
     }
 }
 
@@ -192,7 +163,7 @@ static void nothing_goes_in_circles(void **state)
         assert_int_equal(c->frames[MP_FRAME_ERROR], errors + 1);
         mp_buf_fini(&b);
     }
-    end(c);
+    cluster_end(c);
 }
 
 static void held_results_are_released_through_helpers(void **state)
@@ -233,7 +204,7 @@ static void held_results_are_released_through_helpers(void **state)
     assert_int_equal(mp_mp_map_get(cluster_bytes(r), mp_slice_str("status"), &value), MP_OK);
     assert_int_equal(mp_mp_get_str(value, &status), MP_OK);
     assert_true(mp_slice_is(status, "succeeded"));
-    end(c);
+    cluster_end(c);
 }
 
 static void query(struct spec_cluster *c, uint64_t client, uint64_t id, const char *meta)
@@ -280,7 +251,7 @@ static void queries_are_answered_here_and_elsewhere(void **state)
     assert_result(c, client, id);
     assert_int_equal(mp_membership_find(mp_node_membership(c->nodes[0].node), mp_slice_str("c")),
                      MP_MEMBER_NONE);
-    end(c);
+    cluster_end(c);
 }
 
 int main(void)
