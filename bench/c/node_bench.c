@@ -3,36 +3,16 @@
  * of many blocks: the others were disturbed. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
-#include "src/core/node/node.h"
-#include "src/host/host_internal.h"
+#include "bench/c/bench.h"
 #include "src/wire/msgpack.h"
 
 #define CALLS_A_BLOCK 4096u
 
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 static struct mp_node *make_node(void)
 {
-    struct mp_node *n = NULL;
+    struct mp_node *n = bench_node("n1", 1);
     struct mp_node_effects out;
-    const struct mp_node_config cfg = {.name = mp_slice_str("n1"),
-                                       .cluster = mp_slice_str("default"),
-                                       .generation = 1,
-                                       .workers = 1,
-                                       .call_timeout = MP_SECONDS(30),
-                                       .run_timeout = MP_SECONDS(30),
-                                       .value_bytes_max = 1 << 20,
-                                       .calls_begun_max = 4096,
-                                       .calls_queued_max = 65536,
-                                       .call_depth_max = 32,
-                                       .graph_steps_max = 1000};
     static const uint8_t metadata[] = "\x82\xa7version\xa5"
                                       "1.0.0\xa9"
                                       "functions\x91\x82\xa4name\xa4"
@@ -45,8 +25,7 @@ static struct mp_node *make_node(void)
                    .metadata = mp_slice_of(metadata, sizeof(metadata) - 1)}};
     const struct mp_node_event timer = {.kind = MP_NODE_TIMER};
     const struct mp_node_event ready = {.kind = MP_NODE_WORKER_READY};
-    if (mp_node_new(&n, &cfg, mp_host_alloc(), 1) != MP_OK ||
-        mp_node_step(n, 1, &start, &out) != MP_OK || mp_node_step(n, 1, &module, &out) != MP_OK ||
+    if (mp_node_step(n, 1, &start, &out) != MP_OK || mp_node_step(n, 1, &module, &out) != MP_OK ||
         mp_node_step(n, 1, &timer, &out) != MP_OK || mp_node_step(n, 1, &ready, &out) != MP_OK)
         abort();
     return n;
@@ -90,10 +69,10 @@ static void measure(struct mp_node *n, uint32_t outstanding, uint32_t blocks)
     double least = 1e9;
     mp_time now = MP_SECONDS(1);
     for (uint32_t block = 0; block < blocks; block++) {
-        double began = seconds();
+        double began = bench_seconds();
         for (uint32_t round = 0; round < rounds; round++, now += MP_US(10))
             round_of(n, now, calls, outstanding);
-        double took = seconds() - began;
+        double took = bench_seconds() - began;
         least = took < least ? took : least;
     }
     printf("%5u outstanding: %.0f ns a call\n", outstanding,

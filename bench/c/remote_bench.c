@@ -5,10 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "src/core/node/node.h"
-#include "src/host/host_internal.h"
+#include "bench/c/bench.h"
 #include "src/wire/frame.h"
 
 #define CALLS_A_BLOCK   4096u
@@ -20,32 +18,6 @@
 static struct mp_node *nodes[2];
 static mp_time now = MP_SECONDS(1);
 static uint64_t link_bytes;
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static struct mp_node *make_node(const char *name, uint64_t seed)
-{
-    struct mp_node *n = NULL;
-    const struct mp_node_config cfg = {.name = mp_slice_str(name),
-                                       .cluster = mp_slice_str("default"),
-                                       .generation = 1,
-                                       .workers = 1,
-                                       .call_timeout = MP_SECONDS(30),
-                                       .run_timeout = MP_SECONDS(30),
-                                       .value_bytes_max = 1 << 20,
-                                       .calls_begun_max = 4096,
-                                       .calls_queued_max = 65536,
-                                       .call_depth_max = 32,
-                                       .graph_steps_max = 1000};
-    if (mp_node_new(&n, &cfg, mp_host_alloc(), seed) != MP_OK)
-        abort();
-    return n;
-}
 
 /* What one node wants sent, copied: it is good until the node's next step only. */
 struct message {
@@ -154,8 +126,8 @@ static void join(void)
                    .metadata = mp_slice_of(metadata, sizeof(metadata) - 1)}};
     const struct mp_node_event ready = {.kind = MP_NODE_WORKER_READY};
     const struct mp_node_event seed = {.kind = MP_NODE_SEED, .seed = {.addr = address_of(1)}};
-    nodes[0] = make_node("n1", 1);
-    nodes[1] = make_node("n2", 2);
+    nodes[0] = bench_node("n1", 1);
+    nodes[1] = bench_node("n2", 2);
     for (uint32_t i = 0; i < 2; i++) {
         const struct mp_node_event start = {.kind = MP_NODE_START,
                                             .start = {.addr = address_of(i)}};
@@ -230,14 +202,14 @@ static void measure(uint32_t outstanding)
     double least = 1e9;
     link_bytes = 0;
     for (uint32_t block = 0; block < BLOCKS; block++) {
-        double began = seconds();
+        double began = bench_seconds();
         for (uint32_t round = 0; round < rounds; round++) {
             for (uint32_t i = 0; i < outstanding; i++)
                 begin(&sent[i], i + 1);
             for (uint32_t i = 0; i < outstanding; i++)
                 finish(sent[i]);
         }
-        double took = seconds() - began;
+        double took = bench_seconds() - began;
         least = took < least ? took : least;
     }
     printf("%5u outstanding: %.0f ns a call, %.0f bytes on the link\n", outstanding,

@@ -2,18 +2,11 @@
  * it, with nothing around them. Prints nanoseconds a call with 1, 3 and 1,000 candidates. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "bench/c/bench.h"
 #include "src/core/router/router.h"
 
 #define OUTSTANDING 64
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 static void *resize(void *context, void *p, size_t old_size, size_t new_size)
 {
@@ -82,9 +75,10 @@ static void measure(const char *what, uint32_t first, uint32_t count, uint32_t c
     const uint32_t calls = 5000000;
     struct mp_router *r = make_router(key, first, count, concurrency);
     run(r, key, 100000);
-    double began = seconds();
+    double began = bench_seconds();
     run(r, key, calls);
-    printf("%5u candidates%s: %.0f ns a call\n", count, what, (seconds() - began) * 1e9 / calls);
+    printf("%5u candidates%s: %.0f ns a call\n", count, what,
+           (bench_seconds() - began) * 1e9 / calls);
     mp_router_free(r);
 }
 

@@ -72,7 +72,15 @@ static enum mp_err use_resources(struct mp_catalog *c, const struct mp_catalog_c
     return MP_OK;
 }
 
-static enum mp_err init_self(struct mp_catalog *c, const struct mp_catalog_config *cfg)
+/* Two nodes that claim one name in one generation begin their entries at different counters, so
+ * that their stamps differ and each hears of the other's. */
+static uint64_t first_counter(uint64_t seed)
+{
+    return 1 + (seed >> 34);
+}
+
+static enum mp_err init_self(struct mp_catalog *c, const struct mp_catalog_config *cfg,
+                             uint64_t seed)
 {
     const struct mp_catalog_event ev = {
         .kind = MP_CATALOG_NODE,
@@ -89,7 +97,7 @@ static enum mp_err init_self(struct mp_catalog *c, const struct mp_catalog_confi
     if (err != MP_OK)
         return err;
     self_of(c)->generation = cfg->generation;
-    self_of(c)->counter = 1;
+    self_of(c)->counter = first_counter(seed);
     self_of(c)->has_entry = true;
     mp_catalog_count_in(c, MP_CATALOG_SELF);
     return MP_OK;
@@ -98,7 +106,6 @@ static enum mp_err init_self(struct mp_catalog *c, const struct mp_catalog_confi
 enum mp_err mp_catalog_init(struct mp_catalog *c, const struct mp_catalog_config *cfg,
                             struct mp_alloc *a, uint64_t seed)
 {
-    (void)seed;
     *c = (struct mp_catalog){.alloc = a, .defects = cfg->defects, .resource_free = MP_CATALOG_NONE};
     struct mp_map *maps[] = {&c->by_name,   &c->pipelines,   &c->identities,  &c->by_hash,
                              &c->by_member, &c->by_resource, &c->by_tombstone};
@@ -108,7 +115,7 @@ enum mp_err mp_catalog_init(struct mp_catalog *c, const struct mp_catalog_config
     mp_buf_init(&c->news, a, 0);
     bool is_good = cfg->node.size != 0 && cfg->resource_count <= MP_CATALOG_RESOURCES_MAX &&
                    cfg->version.size <= MP_VERSION_BYTES_MAX;
-    enum mp_err err = is_good ? init_self(c, cfg) : MP_EINVAL;
+    enum mp_err err = is_good ? init_self(c, cfg, seed) : MP_EINVAL;
     if (err != MP_OK)
         mp_catalog_fini(c);
     return err;

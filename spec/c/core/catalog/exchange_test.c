@@ -4,6 +4,7 @@
 
 #include "src/base/defects.h"
 #include "src/base/rng.h"
+#include "src/core/catalog/catalog_internal.h"
 
 /* --- stamps --- */
 
@@ -76,6 +77,53 @@ static void takes_in_what_is_newer(void **state)
     assert_false(takes_in(&p, "n1", 99, 99)); /* this node speaks for itself */
     assert_int_equal(p.catalog.by_resource.count, 1);
     assert_int_equal(p.catalog.module_count, 1);
+    close_place(&p);
+}
+
+/* A refused namesake wrote it under this node's name and number. */
+static void its_own_entry_is_the_latest(void **state)
+{
+    (void)state;
+    struct place p;
+    struct mp_catalog_effects out;
+    struct mp_buf b = new_buf();
+    open_with(&p, 0);
+    const struct mp_catalog_member *self = &p.catalog.members[MP_CATALOG_SELF];
+    uint64_t generation = self->generation;
+    uint64_t counter = self->counter;
+    assert_false(takes_in(&p, "n1", generation, counter - 1));
+    assert_false(takes_in(&p, "n1", generation - 1, counter + 5));
+    assert_int_equal(self->counter, counter);
+    assert_false(takes_in(&p, "n1", generation, UINT64_MAX));
+    assert_int_equal(self->counter, counter);
+    put_entry(&b, "n1", generation, counter + 5, "m");
+    must(tell_entries(&p, &b, &out));
+    assert_true(has_effect(&out, MP_CATALOG_ANNOUNCE));
+    assert_false(has_effect(&out, MP_CATALOG_CHANGED));
+    assert_int_equal(self->counter, counter + 6);
+    assert_int_equal(self->module_count, 0);
+    mp_buf_fini(&b);
+    close_place(&p);
+}
+
+static void entries_count_up_to_the_generation_that_is_listed(void **state)
+{
+    (void)state;
+    struct place p;
+    struct mp_catalog_effects out;
+    open_with(&p, 0);
+    struct mp_catalog_event ev = {.kind = MP_CATALOG_NODE,
+                                  .node = {.number = 1,
+                                           .name = mp_slice_str("n2"),
+                                           .state = MP_CATALOG_NODE_LIVE,
+                                           .generation = 4}};
+    must(mp_catalog_step(&p.catalog, 0, &ev, &out));
+    assert_true(takes_in(&p, "n2", 3, 9));
+    assert_false(takes_in(&p, "n2", 5, 1));
+    assert_true(takes_in(&p, "n2", 4, 1));
+    ev.node.generation = 5;
+    must(mp_catalog_step(&p.catalog, 0, &ev, &out));
+    assert_true(takes_in(&p, "n2", 5, 1));
     close_place(&p);
 }
 
@@ -654,6 +702,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(takes_in_what_is_newer),
+        cmocka_unit_test(its_own_entry_is_the_latest),
+        cmocka_unit_test(entries_count_up_to_the_generation_that_is_listed),
         cmocka_unit_test(takes_in_older_entries_with_that_defect),
         cmocka_unit_test(refuses_copies_from_before_a_node_was_forgotten),
         cmocka_unit_test(takes_an_old_entry_of_one_that_is_listed_as_dead),
