@@ -44,7 +44,7 @@ enum mp_frame_type {
     MP_FRAME_FETCH = 39,   /* a part of a held result; RESULT or ERROR with the same id follows */
     MP_FRAME_RELEASE = 40, /* what was held for a run; RESULT follows */
     MP_FRAME_FORWARD = 41, /* a request for another node; its answer comes back the same way */
-    MP_FRAME_RUNS = 42     /* payload: the sender's runs that go on; for others nothing is kept */
+    MP_FRAME_RUNS = 42     /* payload: the sender's runs that go on; id: whether it asks for such */
 };
 
 struct mp_frame_header {

@@ -194,15 +194,19 @@ static void persist(struct mp_node *n, mp_time now, uint64_t generation)
  * links, after a comparison that found something, and each 16th time; so what has settled is cheap,
  * and those who compare with one another never fall into groups. And if this node keeps something
  * for a member that it has no link to, it is that one: as the link begins, the other end tells what
- * may go. */
+ * may go. One that it has a link to is asked: a RELEASE and what it releases may have come by
+ * different links, in the wrong order. */
 static uint32_t partner(struct mp_node *n, uint32_t drawn)
 {
     bool is_drawn = n->has_differed || ++n->syncs % MP_SYNC_RANDOM_EACH == 0;
     n->has_differed = false;
-    uint32_t keeper = mp_node_held_for_unlinked(n);
-    if (keeper != MP_NODE_NONE)
+    uint32_t keeper = mp_node_held_for(n);
+    uint32_t link = keeper == MP_NODE_NONE ? MP_NODE_NONE : mp_node_link_of_member(n, keeper);
+    if (keeper != MP_NODE_NONE && !mp_node_link_is_up(n, keeper))
         return keeper;
-    uint32_t link = is_drawn ? MP_NODE_NONE : mp_node_link_any(n);
+    if (link != MP_NODE_NONE)
+        mp_node_say_runs(n, n->links[link].client, n->now | MP_NODE_RUNS_ASKS);
+    link = is_drawn ? MP_NODE_NONE : mp_node_link_any(n);
     return link == MP_NODE_NONE ? drawn : n->links[link].member;
 }
 

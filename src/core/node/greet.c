@@ -180,12 +180,12 @@ bool mp_node_links_have_heard(const struct mp_node *n)
 }
 
 /* What was to be given back while there was no link is given back now. */
-static void say_runs(struct mp_node *n, uint64_t client)
+void mp_node_say_runs(struct mp_node *n, uint64_t client, uint64_t id)
 {
     mp_buf_clear(&n->build);
     if (mp_node_put_runs(n, &n->build) == MP_OK)
         mp_node_send_frame(
-            n, client, MP_FRAME_RUNS, 0, (struct mp_slice){0},
+            n, client, MP_FRAME_RUNS, id, (struct mp_slice){0},
             (struct mp_rpc_payload){.bytes = mp_node_keep(n, mp_buf_slice(&n->build))});
 }
 
@@ -223,7 +223,7 @@ void mp_node_link_set_up(struct mp_node *n, uint32_t link, uint32_t member)
     else if (old != MP_NODE_NONE && old != link)
         replace(n, old, link);
     mp_node_put_off(n, MP_NODE_WORK_TCP_ACK, member);
-    say_runs(n, n->links[link].client);
+    mp_node_say_runs(n, n->links[link].client, 0);
     l = &n->links[link];
     if (n->is_draining)
         say_goodbye(n, link);

@@ -69,6 +69,7 @@ static struct mp_node_held *take_place(struct mp_node *n, uint32_t coordinator, 
     n->held[place] = (struct mp_node_held){.id = generation << 32 | place,
                                            .coordinator = coordinator,
                                            .generation = info.generation,
+                                           .since = n->now,
                                            .run = run};
     n->held_count++;
     return &n->held[place];
@@ -123,20 +124,25 @@ uint64_t mp_node_hold(struct mp_node *n, uint32_t coordinator, uint64_t run,
     return 0;
 }
 
-uint32_t mp_node_held_for_unlinked(struct mp_node *n)
+uint32_t mp_node_held_for(struct mp_node *n)
 {
     struct mp_member_info info;
+    uint32_t linked = MP_NODE_NONE;
     if (n->held_count == 0)
         return MP_NODE_NONE;
     uint32_t start = (uint32_t)mp_rng_below(&n->rng, n->held_used);
     for (uint32_t i = 0; i < n->held_used; i++) {
         const struct mp_node_held *h = &n->held[(start + i) % n->held_used];
-        if (h->id != 0 && h->coordinator != MP_MEMBER_SELF &&
-            !mp_node_link_is_up(n, h->coordinator) &&
-            mp_membership_get(n->membership, h->coordinator, &info) && info.state < MP_MEMBER_DEAD)
+        if (h->id == 0 || h->coordinator == MP_MEMBER_SELF ||
+            !mp_membership_get(n->membership, h->coordinator, &info) ||
+            info.state >= MP_MEMBER_DEAD)
+            continue;
+        if (!mp_node_link_is_up(n, h->coordinator))
             return h->coordinator;
+        if (linked == MP_NODE_NONE)
+            linked = h->coordinator;
     }
-    return MP_NODE_NONE;
+    return linked;
 }
 
 void mp_node_release_run(struct mp_node *n, uint32_t coordinator, uint64_t run)
@@ -169,13 +175,16 @@ static bool is_listed(struct mp_slice runs, uint64_t run)
     return false;
 }
 
-void mp_node_runs_frame(struct mp_node *n, uint32_t coordinator, struct mp_slice runs)
+void mp_node_runs_frame(struct mp_node *n, uint32_t coordinator, uint64_t id, struct mp_slice runs)
 {
+    mp_time before = id == 0 ? MP_NEVER : id & ~(uint64_t)MP_NODE_RUNS_ASKS;
+    if ((id & MP_NODE_RUNS_ASKS) != 0)
+        return; /* it was not asked for */
     if (mp_has_defect(n->cfg.defects, MP_DEFECT_KEEP_HELD))
         return;
     for (uint32_t i = 0; n->held_count != 0 && i < n->held_used; i++)
         if (n->held[i].id != 0 && n->held[i].coordinator == coordinator &&
-            !is_listed(runs, n->held[i].run))
+            n->held[i].since < before && !is_listed(runs, n->held[i].run))
             free_held(n, &n->held[i]);
 }
 

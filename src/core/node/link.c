@@ -408,7 +408,9 @@ static void link_frame(struct mp_node *n, mp_time now, uint32_t link,
         mp_node_release_frame(n, client, ev->frame.id, ev->frame.meta);
         break;
     case MP_FRAME_RUNS:
-        mp_node_runs_frame(n, n->links[link].member, payload->bytes);
+        mp_node_runs_frame(n, n->links[link].member, ev->frame.id, payload->bytes);
+        if ((ev->frame.id & MP_NODE_RUNS_ASKS) != 0)
+            mp_node_say_runs(n, client, ev->frame.id - MP_NODE_RUNS_ASKS);
         break;
     case MP_FRAME_FORWARD:
         mp_node_forward(n, now, ev);

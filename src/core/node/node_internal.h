@@ -189,6 +189,7 @@ struct mp_node_held {
     bool is_copy;         /* of what another node holds; found by `key` */
     uint32_t coordinator; /* member whose run it is for */
     uint64_t generation;  /* of that member's boot */
+    mp_time since;
     uint64_t run;
     struct mp_rpc_payload payload; /* own bytes if there is no handle */
     struct mp_slice key;           /* owned */
@@ -507,10 +508,15 @@ uint64_t mp_node_hold(struct mp_node *n, uint32_t coordinator, uint64_t run,
                       struct mp_rpc_payload *payload);
 void mp_node_fetch_frame(struct mp_node *n, uint64_t client, uint64_t id, struct mp_slice meta);
 void mp_node_release_frame(struct mp_node *n, uint64_t client, uint64_t id, struct mp_slice meta);
-/* A coordinator told which of its runs go on: nothing is kept for others. */
-void mp_node_runs_frame(struct mp_node *n, uint32_t coordinator, struct mp_slice runs);
-/* A live member that something is kept for and no link leads to, or MP_NODE_NONE. */
-uint32_t mp_node_held_for_unlinked(struct mp_node *n);
+/* RUNS with an odd id asks for the receiver's; the answer has the even id below it: the time at
+ * which it was asked. The one behind HELLO has 0. */
+#define MP_NODE_RUNS_ASKS 1u
+/* A coordinator told which of its runs go on: nothing is kept for others, unless it came to be kept
+ * after this node had asked. */
+void mp_node_runs_frame(struct mp_node *n, uint32_t coordinator, uint64_t id, struct mp_slice runs);
+void mp_node_say_runs(struct mp_node *n, uint64_t client, uint64_t id);
+/* A live member that something is kept for, rather one that no link leads to; or MP_NODE_NONE. */
+uint32_t mp_node_held_for(struct mp_node *n);
 void mp_node_release_run(struct mp_node *n, uint32_t coordinator, uint64_t run);
 /* Everything for runs of a member, or of its boots before a generation. */
 void mp_node_release_all(struct mp_node *n, uint32_t coordinator);

@@ -62,6 +62,23 @@ static int64_t output_of(struct spec_cluster *c, uint64_t client, uint64_t id)
     return number;
 }
 
+/* As if its RELEASE had come by another link, before the result was there. */
+static void what_came_after_its_release_is_given_back(void **state)
+{
+    (void)state;
+    static uint8_t bytes[100000];
+    uint64_t client;
+    struct spec_cluster *c = cluster_begin(2, 2, &client);
+    struct mp_node *b = c->nodes[1].node;
+    uint32_t coordinator = mp_membership_find(b->membership, mp_slice_str("a"));
+    struct mp_rpc_payload payload = {.bytes = mp_slice_of(bytes, sizeof(bytes))};
+    assert_int_not_equal(0, mp_node_hold(b, coordinator, 77, &payload));
+    assert_int_equal(1, mp_node_held_count(b));
+    cluster_run(c, MP_SECONDS(3));
+    assert_int_equal(0, mp_node_held_count(b));
+    cluster_end(c);
+}
+
 static void a_value_moves_once_and_is_given_back(void **state)
 {
     (void)state;
@@ -270,6 +287,7 @@ static void a_node_stops_in_the_middle_of_a_run(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_came_after_its_release_is_given_back),
         cmocka_unit_test(a_value_moves_once_and_is_given_back),
         cmocka_unit_test(a_part_is_cut_where_the_whole_is),
         cmocka_unit_test(the_coordinator_fetches_what_it_shows),
