@@ -567,6 +567,8 @@ struct mp_slice mp_node_forget(struct mp_node *n, mp_time now, struct mp_slice n
         const struct mp_fault fault = {.code = MP_CODE_NOT_FOUND,
                                        .reason = mp_slice_str("UNKNOWN_NODE"),
                                        .message = mp_text_slice(&text),
+                                       .hint =
+                                           mp_slice_str("`mpreg nodes` lists those that are known"),
                                        .node = n->catalog.node};
         return mp_node_error(n, &fault);
     }

@@ -104,7 +104,7 @@ static bool is_our_cluster(struct mp_node *n, uint64_t client, const struct mp_p
     mp_text_put_slice(&text, n->catalog.node);
     mp_text_put(&text, " of cluster ");
     mp_text_put_slice(&text, n->catalog.cluster);
-    mp_text_put(&text, ": clusters do not mix");
+    mp_text_put(&text, ": clusters do not mix; start it with another --cluster or --join");
     mp_node_log(n, 2, mp_text_slice(&text));
     mp_node_link_refuse(n, client, MP_CODE_PERMISSION_DENIED, "CLUSTER_MISMATCH", &text);
     return false;
