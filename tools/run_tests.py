@@ -337,7 +337,7 @@ def build_step(build):
             return None
     with open(log_path, encoding="utf-8", errors="replace") as log:
         lines = log.readlines()
-    errors = [i for i, line in enumerate(lines) if re.search(r"error|undefined reference", line)]
+    errors = [i for i, line in enumerate(lines) if re.search(r"error:|undefined reference", line)]
     start = max(0, errors[0] - 2) if errors else max(0, len(lines) - 40)
     return [line.rstrip("\n") for line in lines[start:start + 40]]
 

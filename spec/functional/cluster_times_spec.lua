@@ -1,6 +1,7 @@
 -- What a cluster takes: until all see all, until a death is known, until callers hear of it, for a
 -- chain of steps. Figures are printed. On a machine that others use too, one of a few measurements
--- has to be undisturbed; in a sanitizer build bounds are wider.
+-- has to be undisturbed; where none was, because processors were taken away all the time, nothing
+-- was measured, and the spec says so. In a sanitizer build bounds are wider.
 
 local cluster = require "spec.support.cluster"
 local codec = require "mpreg.codec"
@@ -8,6 +9,7 @@ local node = require "spec.support.node"
 local uv = require "luv"
 
 local TRIES = 4
+local STOLEN_MAX = 0.05 -- of the processors' time, in a measurement that counts
 
 local function ms_since(from) return (uv.hrtime() - from) / 1e6 end
 
@@ -22,13 +24,20 @@ describe("the time", function()
   --- Measures until the figure is within its bound; prints it, and fails with the least.
   local function at_most(bound, what, measure)
     bound = bound * cluster.SLOW
-    local least = math.huge
+    local least, least_stolen = math.huge, math.huge
     for _ = 1, TRIES do
+      local stolen = cluster.stolen_from_now()
       least = math.min(least, measure())
       if least <= bound then break end
+      least_stolen = math.min(least_stolen, stolen())
+    end
+    if least > bound and least_stolen > STOLEN_MAX then
+      pending(("%s took %.3g ms while %.0f %% of the processors' time went to other machines")
+        :format(what, least, least_stolen * 100))
+      return
     end
     print(("# %s: %.3g ms, at most %g"):format(what, least, bound))
-    assert.is_true(least <= bound, ("%s took %.0f ms, at most %g are allowed"):format(what, least,
+    assert.is_true(least <= bound, ("%s took %.3g ms, at most %g are allowed"):format(what, least,
       bound))
   end
 

@@ -154,4 +154,31 @@ describe("loading", function()
     assert.are.equal("good", c:result(c:call("good.f")))
     node.eventually(function() return #n:workers() == 2 end, "two workers", 5 * scene.SLOW)
   end)
+
+  -- What LuaJIT does to such a loop: src/binding/chunk.h.
+  it("gives modules loops that are right also when the compiler gives them up", function()
+    write("loops.lua", [[
+      local M = {}
+      local t = { 1, 2, 3, 4, 5 }
+      local all = { a = t, b = t, c = t, d = t, e = t }
+      local function f(...) for _ = 1, 100 do end end
+      local loaded = loadstring "local n = 0 for _ in pairs(...) do n = n + 1 end return n"
+      function M.wrong()
+        local wrong = 0
+        for _ = 1, 100000 do
+          f()
+          local count = 0
+          for _, v in pairs(all) do
+            loaded(v)
+            for _ in pairs(v) do end
+            count = count + 1
+          end
+          if count ~= 5 then wrong = wrong + 1 end
+        end
+        return wrong
+      end
+      return M]])
+    start()
+    assert.are.equal(0, c:result(c:call("loops.wrong")))
+  end)
 end)

@@ -119,20 +119,29 @@ end
 local function write_all(path, text)
   local f = assert(io.open(path, "wb"))
   assert(f:write(text))
-  f:close()
+  assert(f:close())
 end
 
-local function drive(cases)
-  local input, output, docs = os.tmpname(), os.tmpname(), {}
-  for i, c in ipairs(cases) do docs[i] = mp.pack(c) end
-  write_all(input, table.concat(docs))
-  local status = os.execute(("%s <%s >%s"):format(DRIVER, input, output))
-  local f = assert(io.open(output, "rb"))
+local function read_all(path)
+  local f = assert(io.open(path, "rb"))
   local text = f:read "*a"
   f:close()
+  os.remove(path)
+  return text
+end
+
+--- Runs the cases in the driver. When it fails, its input stays for another look.
+local function drive(cases)
+  local input, output, said, docs = os.tmpname(), os.tmpname(), os.tmpname(), {}
+  for i, c in ipairs(cases) do docs[i] = mp.pack(c) end
+  write_all(input, table.concat(docs))
+  local status = os.execute(("%s <%s >%s 2>%s"):format(DRIVER, input, output, said))
+  local text, complaint = read_all(output), read_all(said)
+  if status ~= 0 and status ~= true then
+    error(("MPREG_SEED=%d: `%s <%s` ended with status %s: %s"):format(SEED, DRIVER, input,
+      tostring(status), complaint), 0)
+  end
   os.remove(input)
-  os.remove(output)
-  assert(status == 0 or status == true, "the driver failed")
   local answers = {}
   for _, answer in mp.unpacker(text) do answers[#answers + 1] = answer end
   assert(#answers == #cases)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/binding/chunk.h"
 #include "src/binding/client.h"
 #include "src/binding/codec.h"
 
@@ -71,6 +72,8 @@ static int require(lua_State *L, const char *name)
 static int run_script(lua_State *L, int argc, char **argv, int script)
 {
     int status = luaL_loadfile(L, argv[script]);
+    if (status == 0)
+        mp_chunk_settle(L);
     for (int i = script + 1; status == 0 && i < argc; i++)
         lua_pushstring(L, argv[i]);
     return run_loaded(L, status, argc - script - 1);
@@ -82,6 +85,7 @@ int main(int argc, char **argv)
     if (!L)
         return 1;
     luaL_openlibs(L);
+    mp_chunk_open(L);
     lua_getglobal(L, "package");
     lua_getfield(L, -1, "preload");
     for (const luaL_Reg *m = modules; m->name; m++) {

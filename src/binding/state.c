@@ -14,6 +14,7 @@
 #include <lualib.h>
 #include <stdlib.h>
 
+#include "src/binding/chunk.h"
 #include "src/binding/codec.h"
 #include "src/binding/value.h"
 
@@ -89,6 +90,7 @@ static int open_libraries(lua_State *L)
     lua_pushlightuserdata(L, &state_key);
     lua_pushvalue(L, 1);
     lua_rawset(L, LUA_REGISTRYINDEX);
+    mp_chunk_open(L);
     mp_value_open(L);
     lua_getfield(L, LUA_GLOBALSINDEX, "package");
     lua_getfield(L, -1, "preload");

@@ -19,8 +19,8 @@ struct mp_state {
     size_t granted;  /* above bytes_max, for whoever handles the error */
 };
 
-/* Opens a state with the standard libraries, `require "mpreg.codec"` and the values' markers. `s`
- * must stay where it is until close. MP_ENOMEM. */
+/* Opens a state with the standard libraries (its chunks are those of chunk.h), `require
+ * "mpreg.codec"` and the values' markers. `s` must stay where it is until close. MP_ENOMEM. */
 MP_MUST_USE enum mp_err mp_state_open(struct mp_state *s, size_t bytes_max);
 /* Accepts a zeroed state; idempotent. */
 void mp_state_close(struct mp_state *s);

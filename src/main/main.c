@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "src/binding/chunk.h"
 #include "src/binding/client.h"
 #include "src/binding/codec.h"
 #include "src/main/host_binding.h"
@@ -134,6 +135,7 @@ static int run(lua_State *L)
     unsetenv("LUA_PATH");
     unsetenv("LUA_CPATH");
     luaL_openlibs(L);
+    mp_chunk_open(L);
     lua_pushlightuserdata(L, p);
     lua_setfield(L, LUA_REGISTRYINDEX, "mpreg.program");
     preload(L, "mpreg.codec", mp_codec_open);

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "spec/c/core/node/cluster_harness.h"
+#include "spec/c/core/node/cluster_asserts.h"
 
 static void a_call_goes_where_its_function_is(void **state)
 {

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "spec/c/core/node/cluster_harness.h"
+#include "spec/c/core/node/cluster_asserts.h"
 #include "spec/support/tiny_json.h"
 
 #define BIG(name, on) "{\"name\":\"" name "\",\"call\":\"m.big\",\"on\":\"" on "\"}"

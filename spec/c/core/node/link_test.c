@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "spec/c/core/node/cluster_harness.h"
+#include "spec/c/core/node/cluster_asserts.h"
 
 static uint32_t up_connections(const struct spec_cluster *c)
 {

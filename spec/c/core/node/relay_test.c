@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "spec/c/core/node/cluster_harness.h"
+#include "spec/c/core/node/cluster_asserts.h"
 #include "spec/support/tiny_json.h"
 
 static void cut(struct spec_cluster *c, uint32_t one, uint32_t other, bool is_cut)
