@@ -16,6 +16,11 @@
 #define DUMP_STRIPPED 2u
 #define LOADED_BY_LUA 2 /* the place in package.loaders of the one that reads Lua files */
 
+/* The version's last number is the time of its last change; before there was one, it is 0. */
+static const char compiler_source[] =
+    "local changed = tonumber(jit.version:match '^LuaJIT 2%.1%.(%d+)')\n"
+    "if changed and changed < 1700000000 then jit.opt.start '-fuse' end\n";
+
 struct opcodes {
     bool is_known;
     uint8_t isnext, itern; /* what a loop over pairs() has */
@@ -256,6 +261,9 @@ void mp_chunk_open(lua_State *L)
     static const char *const names[] = {"load", "loadstring", "loadfile"};
     if (!opcodes.is_known)
         learn_opcodes(L);
+    if (luaL_loadbuffer(L, compiler_source, sizeof(compiler_source) - 1, "=mpreg.chunk") != 0)
+        lua_error(L);
+    lua_call(L, 0, 0);
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         lua_getglobal(L, names[i]);
         lua_pushcclosure(L, load_settled, 1);
