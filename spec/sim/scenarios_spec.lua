@@ -21,6 +21,7 @@ describe("scenario", function()
     { "mixed", "--nodes", 5, "--seed", 22801 },
     { "mixed", "--nodes", 5, "--seed", 206595 },
     { "mixed", "--nodes", 5, "--seed", 25199 }, -- a generation was kept that was not raised
+    { "mixed", "--nodes", 4, "--seed", 10487 }, -- who claimed a name asked again after 5 s only
   } do
     it(table.concat(words, " ") .. " keeps every promise", function()
       assert.is_true(sim.live(unpack(words)).ok)

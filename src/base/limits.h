@@ -87,6 +87,7 @@
 #define MP_SYNC_RANDOM_EACH    16     /* and else each so many times */
 #define MP_LINK_IDLE_MS        15000  /* a link is idle after so long without a request */
 #define MP_LINK_GREETING_MS    5000   /* from the preface to the HELLO of the other side */
+#define MP_LINK_UNDECIDED_MS   1000   /* a claimant of a name waits so long, then it asks again */
 #define MP_LINK_GOODBYE_MS     1000   /* a node that stops waits so long for others to hear it */
 #define MP_LINK_BACKOFF_MS     50     /* before a failed dial is repeated, doubled */
 #define MP_LINK_BACKOFF_MS_MAX 10000

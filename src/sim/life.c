@@ -285,18 +285,18 @@ static void watch_addition(struct mp_world *w, uint32_t number, uint32_t *waitin
 }
 
 /* After the faults: all must agree, and within the bound. */
-static void wait_until_agreed(struct mp_world *w, mp_duration within)
+/* Milliseconds that it took; -1: in vain. */
+static double wait_until_agreed(struct mp_world *w, mp_duration within)
 {
     mp_time began = w->now;
     while (w->now < began + within && !w->is_broken) {
-        if (mp_world_check_agreed(w, false)) {
-            w->report->healed_ms = (double)(w->now - began) / 1e6;
-            return;
-        }
+        if (mp_world_check_agreed(w, false))
+            return (double)(w->now - began) / 1e6;
         mp_world_run(w, w->now + LOOKED_EACH);
     }
     if (!w->is_broken)
         (void)mp_world_check_agreed(w, true);
+    return -1;
 }
 
 /* Whether what appeared in either half is known everywhere, and nothing of the forgotten node. */
@@ -346,7 +346,7 @@ static void watch_forgetting(struct mp_world *w, uint32_t number)
     mp_world_add_invented(w, &w->nodes[1 - by], number + 2);
     mp_world_run(w, w->now + NOTICED_WITHIN);
     mp_world_heal(w);
-    wait_until_agreed(w, AGREED_WITHIN);
+    w->report->healed_ms = wait_until_agreed(w, AGREED_WITHIN);
     mp_time until = w->now + KNOWN_WITHIN;
     while (!knows_both_halves(w, number, false) && w->now < until && !w->is_broken)
         mp_world_run(w, w->now + LOOKED_EACH);
@@ -398,6 +398,21 @@ static void check_node_quiet(struct mp_world *w, struct mp_world_node *n)
                            mp_node_held_count(n->node));
     if (n->state == MP_WORLD_NODE_LEAVING && n->drained != 1)
         mp_world_violation(w, "quiet", "it was never DRAINED", n->drained);
+}
+
+static bool are_all_up(const struct mp_world *w)
+{
+    for (uint32_t i = 0; i < w->node_count; i++)
+        if (!w->nodes[i].is_removed && !mp_world_is_up(&w->nodes[i]))
+            return false;
+    return true;
+}
+
+static void wait_until_all_up(struct mp_world *w, mp_duration within)
+{
+    mp_time until = w->now + within;
+    while (!are_all_up(w) && w->now < until && !w->is_broken)
+        mp_world_run(w, w->now + LOOKED_EACH);
 }
 
 static void wait_until_quiet(struct mp_world *w, mp_duration within)
@@ -458,7 +473,11 @@ static void live_together(struct mp_world *w)
     mp_world_run(w, w->faults_until);
     w->is_asking = false;
     mp_world_heal(w);
-    wait_until_agreed(w, w->cfg.faults.is_seed_lost ? REDIALLED_WITHIN : AGREED_WITHIN);
+    mp_duration within = w->cfg.faults.is_seed_lost ? REDIALLED_WITHIN : AGREED_WITHIN;
+    w->report->healed_ms = wait_until_agreed(w, within);
+    /* Who was about to leave comes back later, and has to find its place then. */
+    wait_until_all_up(w, QUIET_WITHIN);
+    (void)wait_until_agreed(w, within);
     /* Once what the faults held up is over, nothing makes a call wait. */
     mp_world_run(w, w->now + STRAGGLERS_LAST);
     wait_until_quiet(w, QUIET_WITHIN);

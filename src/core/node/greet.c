@@ -304,7 +304,7 @@ static void greet(struct mp_node *n, mp_time now, uint32_t link, const struct mp
         /* Membership asks the older holder of the name first; see member_changed. */
         struct mp_node_link *l = &n->links[link];
         l->member = member;
-        mp_node_link_due(n, l, now + MP_MS(MP_LINK_GREETING_MS));
+        mp_node_link_due(n, l, now + MP_MS(MP_LINK_UNDECIDED_MS));
     }
 }
 
