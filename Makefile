@@ -63,6 +63,6 @@ help:
 	@echo 'make fuzz [ONLY=REGEX]    a minute of fuzzing for each target'
 	@echo 'make campaign             hours of simulated clusters: 100,000 fresh worlds and what is large or long'
 	@echo '                          [FIRST=SEED] goes on from there, [SEEDS=N], [ONLY=REGEX] parts of it'
-	@echo 'make install PREFIX=DIR   binary, Lua library, modules, docs (DESTDIR is honoured)'
+	@echo 'make install PREFIX=DIR   binary, Lua library, modules, docs, man pages, completion (DESTDIR is honoured)'
 	@echo 'make format               clang-format on all C files; the list of modules in the rockspec'
 	@echo 'make clean                remove the build folders'

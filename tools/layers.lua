@@ -20,6 +20,7 @@ local ALLOWED = {
   client = { "self", "base", "wire" },
   binding = { "self", "base", "wire", "json", "client", "host/ring" },
   worker = { "self", "base", "wire", "client", "binding", "host/ring" },
+  session = { "self", "base", "wire", "client", "binding", "worker" },
   main = { "any" },
 }
 
@@ -30,8 +31,9 @@ local OUTSIDE = {
   ["host/ring"] = { "libc" },
   sim = { "libc" },
   client = { "libc", "uv", "openssl" },
-  binding = { "libc", "uv", "lua" },
+  binding = { "libc", "uv", "lua", "edit" },
   worker = { "libc", "uv", "lua" },
+  session = { "libc", "lua" },
   main = { "libc", "uv", "openssl", "sqlite", "lua", "yajl" },
   spec = { "libc", "uv", "openssl", "sqlite", "lua", "yajl", "cmocka" },
 }
@@ -52,15 +54,16 @@ local FREESTANDING = set [[
 -- A name, or a folder (with its slash).
 local FAMILIES = {
   libc = set [[
-    ctype.h dirent.h dlfcn.h errno.h fcntl.h fenv.h ftw.h getopt.h glob.h grp.h libgen.h locale.h
-    malloc.h math.h netdb.h poll.h pthread.h pwd.h sched.h semaphore.h setjmp.h signal.h spawn.h
-    stdatomic.h stdio.h stdlib.h strings.h syslog.h termios.h time.h ucontext.h unistd.h
-    x86intrin.h cpuid.h execinfo.h link.h features.h endian.h byteswap.h
-    arpa/ linux/ net/ netinet/ sys/
+    ctype.h dirent.h dlfcn.h errno.h fcntl.h fenv.h ftw.h getopt.h glob.h grp.h langinfo.h libgen.h
+    locale.h malloc.h math.h netdb.h poll.h pthread.h pwd.h sched.h semaphore.h setjmp.h signal.h
+    spawn.h stdatomic.h stdio.h stdlib.h strings.h syslog.h termios.h time.h ucontext.h unistd.h
+    x86intrin.h cpuid.h execinfo.h link.h features.h endian.h byteswap.h arpa/ linux/ net/ netinet/
+    sys/
   ]],
   uv = set "uv.h uv/",
   openssl = set "openssl/",
   sqlite = set "sqlite3.h",
+  edit = set "histedit.h",
   yajl = set "yajl/",
   lua = set "lua.h lauxlib.h lualib.h luajit.h",
   cmocka = set "cmocka.h",

@@ -7,10 +7,11 @@
 # Meant for Debian 12 and 13 and Ubuntu 24.04; needs root or sudo only if something is missing.
 set -euo pipefail
 
-build=(gcc libc6-dev make cmake pkg-config binutils libluajit-5.1-dev libuv1-dev libyajl-dev libssl-dev)
+build=(gcc libc6-dev make cmake pkg-config binutils libluajit-5.1-dev libuv1-dev libyajl-dev libssl-dev
+    libedit-dev)
 run=(luajit lua-cjson)
 test=(lua-busted libcmocka-dev clang libclang-rt-dev llvm clang-format lua-check lua-luv lua-messagepack
-    luarocks python3 python3-msgpack iproute2)
+    luarocks python3 python3-msgpack iproute2 groff-base zsh fish)
 
 list_only=false
 if [ "${1:-}" = --list ]; then

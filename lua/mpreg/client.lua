@@ -234,6 +234,60 @@ function Client:query(what, payload, opts)
   }))
 end
 
+--- What an eval of the node side is told: only what it knows of.
+local function eval_options(opts)
+  local options = {}
+  for _, name in ipairs { "name", "columns", "color", "depth", "items", "values" } do
+    options[name] = opts[name]
+  end
+  return (assert(codec.encode(options)))
+end
+
+--- Evaluates Lua source in this connection's session, which has its own global variables, lives on
+--- the node and ends with the connection. What it prints goes to `on_output` as it comes.
+---@param source string
+---@param opts? { name?: string, columns?: number, color?: boolean, depth?: number, items?: number,
+---  values?: boolean, timeout?: string|number, timeout_ms?: number,
+---  on_output?: fun(text: string) }
+---@return { count: number, text: string[], values?: any[] }? result
+---@return table? ERROR  of an interrupted one: `cause` is what else went wrong
+---@return boolean? is_abandoned  it was interrupted and may still go on: the session is not usable
+function Client:eval(source, opts)
+  opts = opts or {}
+  local on_event = opts.on_output and function(bytes)
+    local event = codec.decode(bytes)
+    if event.event == "output" and type(event.text) == "string" then opts.on_output(event.text) end
+  end
+  local result, err, late_result, late_err = self._conn:eval("eval", eval_options(opts), source,
+    { timeout_ms = opts.timeout_ms or milliseconds(opts.timeout, 2) }, on_event)
+  if result then return codec.decode(result) end
+  err = to_error(err)
+  if err.reason ~= "INTERRUPTED" then return nil, err end
+  local cause = late_err and to_error(late_err)
+  if cause and cause.reason ~= "CANCELLED" then err.cause = cause end
+  return nil, err, not late_result and not late_err
+end
+
+--- What the text, up to the cursor, may go on with: `names` stand for what begins at byte `from`.
+---@param text string
+---@param opts? { timeout?: string|number }
+---@return { from: number, names: string[] }? completion
+---@return table? ERROR
+function Client:complete(text, opts)
+  local answer, err = self._conn:eval("complete", eval_options {}, text,
+    { timeout_ms = milliseconds(opts and opts.timeout, 2) })
+  if not answer then return nil, to_error(err) end
+  return codec.decode(answer)
+end
+
+--- Does the connection stand? False also once the node has said that it is about to stop.
+---@return boolean
+---@return table? ERROR  why not
+function Client:is_open()
+  local is_open, err = self._conn:is_open()
+  return is_open, err and to_error(err)
+end
+
 --- HOST:PORT of the node that answered.
 ---@return string
 function Client:node() return self._conn:node() end

@@ -82,7 +82,7 @@ describe("the command line", function()
       assert.is_truthy(run(0, "--help").out:find("Commands:", 1, true))
       assert.is_truthy(run(0, "--version").out:find("^mpreg %d+%.%d+%.%d+\n$"))
       for _, command in ipairs { "node", "call", "run", "plan", "functions", "nodes", "status",
-        "topology", "modules", "forget", "bench" } do
+        "topology", "modules", "forget", "bench", "repl" } do
         local r = run(0, command, "--help")
         assert.is_truthy(r.out:find("Usage: mpreg " .. command, 1, true))
         assert.is_truthy(r.out:find("Example:\n  mpreg " .. command, 1, true))
@@ -97,7 +97,7 @@ describe("the command line", function()
       assert.are.equal("", r.out)
       r = run(2, "call", "tools.add", "--retires", "1")
       assert.is_truthy(r.err:find("did you mean --retries?", 1, true))
-      for _, later in ipairs { "deploy", "repl", "sub", "federation", "runs" } do
+      for _, later in ipairs { "deploy", "sub", "federation", "runs" } do
         run(2, later)
       end
       run(2, "node", "--federation", "x")

@@ -48,6 +48,25 @@ describe("mpreg.client", function()
     assert.has_error(function() c:with { timeout = "soon" } end)
   end)
 
+  it("evaluates Lua in a session", function()
+    local said = {}
+    local result = assert(c:eval("x = 5 print 'hi' return x, 'a'", {
+      values = true, name = "spec", on_output = function(text) said[#said + 1] = text end,
+    }))
+    assert.are.same({ count = 2, text = { "5", '"a"' }, values = { 5, "a" } }, result)
+    assert.are.equal("hi\n", table.concat(said))
+    assert.are.same({ "6" }, c:eval("x + 1").text)
+    local none, err = c:eval("error 'no'", { name = "spec" })
+    assert.is_nil(none)
+    assert.are.equal("FUNCTION_ERROR", err.reason)
+    none, err = c:eval("while true do end", { timeout = "100ms" })
+    assert.is_nil(none)
+    assert.are.same({ "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED" }, { err.code, err.reason })
+    assert.are.same({ "5" }, c:eval("x").text)
+    assert.are.same({ from = 7, names = { "greet" } }, c:complete("hello.g"))
+    assert.is_true(c:is_open())
+  end)
+
   it("runs pipelines, graphs and watches them", function()
     local twice = pipeline.new("twice", function(p, input)
       local a = p "a" { "mpreg.echo", input.x }

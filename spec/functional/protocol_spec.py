@@ -20,7 +20,7 @@ SANITIZED = os.environ.get("MPREG_SANITIZED") == "1"
 WAIT_S = 60 if SANITIZED else 20  # nobody waits for this when all is well
 
 PREFACE = b"\x9dmprg\x01\0\0"
-CALL, RUN, CANCEL, QUERY = 1, 2, 3, 4
+CALL, RUN, CANCEL, QUERY, EVAL = 1, 2, 3, 4, 5
 RESULT, ERROR, EVENT, GOAWAY = 16, 17, 18, 19
 HELLO, REFUSED, PING, PONG, SYNC, WANT, HAVE, FETCH, RELEASE, FORWARD, RUNS = range(32, 43)
 
@@ -477,6 +477,179 @@ def questions_have_answers():
 
 
 # --- bad input ---
+
+# --- sessions ---
+
+def evaluate(c, text, what="eval", number=50, **options):
+    """(type, value, printed) of an EVAL."""
+    c.send(frame(EVAL, number, pack([what, options]), pack(text)))
+    return answer_of(c, number)
+
+
+def answer_of(c, number):
+    printed = ""
+    while True:
+        kind, got, value = c.receive()
+        assert got == number
+        if kind != EVENT:
+            return kind, value, printed
+        assert value["event"] == "output"
+        printed += value["text"]
+
+
+def texts(answer):
+    kind, value, _ = answer
+    assert kind == RESULT, answer
+    assert value["count"] == len(value["text"])
+    return value["text"]
+
+
+def sessions_of(node):
+    """Pids of the sessions that a node has."""
+    found = []
+    for entry in os.listdir("/proc"):
+        try:
+            with open("/proc/%s/stat" % entry) as f:
+                parent = f.read().rsplit(")", 1)[1].split()[1]
+            with open("/proc/%s/cmdline" % entry, "rb") as f:
+                name = f.read().split(b"\0")[0]
+        except OSError:
+            continue
+        if parent == str(node.ready["pid"]) and name == b"mpreg-session":
+            found.append(int(entry))
+    return found
+
+
+@test
+def a_session_evaluates_and_remembers():
+    with NODE.client() as c, NODE.client() as other:
+        assert texts(evaluate(c, "1 + 1, nil, 'x'")) == ["2", "nil", '"x"']
+        assert texts(evaluate(c, "x = _ * 3 local hidden = 1")) == []
+        assert texts(evaluate(c, "x, hidden")) == ["6", "nil"]
+        assert texts(evaluate(other, "x")) == ["nil"]
+        kind, value, printed = evaluate(c, "print('a', 1) io.write('b') return 7", values=True)
+        assert (kind, value["values"], printed) == (RESULT, [7], "a\t1\nb")
+        assert texts(evaluate(c, "mpreg.echo == nil, mpreg.call('mpreg.echo', {1, 2})[2]")) == ["true", "2"]
+        assert texts(evaluate(c, "mpreg.all { { 'mpreg.echo', 1 }, { 'mpreg.echo', 'b' } }[2]")) == ['"b"']
+
+
+@test
+def an_error_of_a_session_has_frames_of_both_sides():
+    with NODE.client() as c:
+        evaluate(c, "function f() return (mpreg.call('mpreg.fail', 'no')) end", name="here")
+        error = error_of(evaluate(c, "f()")[:2], "UNKNOWN", "FUNCTION_ERROR")
+        assert error["message"] == "no"
+        assert [(f["file"], f.get("function")) for f in error["traceback"]] == [
+            ("mpreg.lua", "fail"), ("here", "f"), ("repl", None)], error["traceback"]
+        error_of(evaluate(c, "x = = 1")[:2], "INVALID_ARGUMENT", "SYNTAX_ERROR")
+        error_of(evaluate(c, "print", values=True)[:2], "INVALID_ARGUMENT", "UNENCODABLE")
+        error_of(evaluate(c, "1", colour=True)[:2], "INVALID_ARGUMENT", "BAD_REQUEST")
+        error_of(evaluate(c, "1", color=1)[:2], "INVALID_ARGUMENT", "BAD_REQUEST")
+        error_of(evaluate(c, "1", what="evil")[:2], "INVALID_ARGUMENT", "BAD_REQUEST")
+        error_of(evaluate(c, ["1"])[:2], "INVALID_ARGUMENT", "BAD_REQUEST")
+        error_of(evaluate(c, "1" * (1 << 20) + "1")[:2], "RESOURCE_EXHAUSTED", "TOO_LARGE")
+        c.send(frame(EVAL, 9))
+        error_of(answer_of(c, 9)[:2], "INVALID_ARGUMENT", "BAD_REQUEST")
+        assert texts(evaluate(c, "2")) == ["2"]
+
+
+@test
+def a_line_is_answered_within_a_millisecond():
+    with NODE.client() as c:
+        took = []
+        for _ in range(300):
+            began = time.monotonic()
+            evaluate(c, "1+1")
+            took.append((time.monotonic() - began) * 1000)
+        p50 = sorted(took)[150]
+        print("# 1+1, p50: %.3f ms" % p50)
+        assert p50 <= (10 if SANITIZED else 1), p50
+
+
+@test
+def a_session_completes_without_running_anything():
+    with NODE.client() as c:
+        evaluate(c, "seen = 0 t = setmetatable({ apple = 1 }, { __index = function() seen = seen + 1 end })")
+        kind, value, _ = evaluate(c, "print(t.ap", what="complete")
+        assert (kind, value["names"]) == (RESULT, ["apple"]), value
+        assert value["from"] == len("print(t.") + 1
+        assert texts(evaluate(c, "seen")) == ["0"]
+
+
+@test
+def cancel_interrupts_what_a_session_runs():
+    with NODE.client() as c:
+        evaluate(c, "x = 5")
+        for loop in ("while true do end", "while true do pcall(function() while true do end end) end",
+                     "mpreg.call('mpreg.sleep', 60)", "while true do mpreg.try('mpreg.sleep', 60) end"):
+            c.send(frame(EVAL, 7, pack(["eval"]), pack("print 'on' " + loop)))
+            assert c.receive() == (EVENT, 7, {"event": "output", "text": "on\n"})
+            c.send(frame(CANCEL, 7))
+            error_of(answer_of(c, 7)[:2], "CANCELLED", "CANCELLED")
+            assert texts(evaluate(c, "x")) == ["5"], loop
+
+
+@test
+def evaluations_wait_for_one_another_and_can_be_taken_back():
+    with NODE.client() as c:
+        c.send(frame(EVAL, 1, pack(["eval"]), pack("mpreg.sleep(60)")))
+        c.send(frame(EVAL, 2, pack(["eval"]), pack("y = 2")))
+        c.send(frame(EVAL, 3, pack(["eval"]), pack("y")))
+        c.send(frame(CANCEL, 2))
+        error_of(answer_of(c, 2)[:2], "CANCELLED")
+        assert c.call("mpreg.echo", 1) == (RESULT, 1)
+        c.send(frame(CANCEL, 1))
+        error_of(answer_of(c, 1)[:2], "CANCELLED")
+        assert texts(answer_of(c, 3)) == ["nil"]
+        c.send(b"".join(frame(EVAL, 100 + i, pack(["eval"]), pack("mpreg.sleep(0.2)")) for i in range(65)))
+        error_of(answer_of(c, 164)[:2], "RESOURCE_EXHAUSTED", "QUEUE_FULL")
+
+
+@test
+def a_session_that_is_lost_is_replaced():
+    with NODE.client() as c:
+        evaluate(c, "x = 5")
+        c.send(frame(EVAL, 1, pack(["eval"]), pack("print '1' string.rep('a', 40):find(('a*'):rep(40) .. 'b')")))
+        assert c.receive()[0] == EVENT
+        c.send(frame(EVAL, 2, pack(["eval"]), pack("x")))
+        c.send(frame(CANCEL, 1))
+        error_of(answer_of(c, 1)[:2], "UNAVAILABLE", "SESSION_LOST")
+        error_of(answer_of(c, 2)[:2], "UNAVAILABLE", "SESSION_LOST")
+        assert texts(evaluate(c, "x")) == ["nil"]
+        error_of(evaluate(c, "os.exit(0)")[:2], "UNAVAILABLE", "SESSION_LOST")
+        error_of(evaluate(c, "local t = {} for i = 1, 1e9 do t[i] = { i } end")[:2],
+                 "RESOURCE_EXHAUSTED", "WORKER_MEMORY")
+        assert texts(evaluate(c, "1")) == ["1"]
+        assert NODE.serves()
+
+
+@test
+def a_session_ends_with_its_connection():
+    eventually(lambda: sessions_of(NODE) == [], "no session")
+    with NODE.client() as c:
+        c.send(frame(EVAL, 1, pack(["eval"]), pack("while true do end")))
+        eventually(lambda: len(sessions_of(NODE)) == 1, "a session")
+    eventually(lambda: sessions_of(NODE) == [], "its end")
+    clients = [NODE.client() for _ in range(65)]
+    for c in clients[:64]:
+        assert texts(evaluate(c, "1")) == ["1"]
+    error_of(evaluate(clients[64], "1")[:2], "RESOURCE_EXHAUSTED", "TOO_MANY_SESSIONS")
+    for c in clients:
+        c.close()
+    eventually(lambda: sessions_of(NODE) == [], "the end of all")
+
+
+@test
+def who_does_not_read_what_a_session_prints_is_not_paid_for():
+    with NODE.client() as c:
+        c.send(frame(EVAL, 1, pack(["eval"]), pack("for i = 1, 1e9 do print(('x'):rep(1000)) end")))
+        before = NODE.rss_kib()
+        time.sleep(1)  # that it does not grow is the point
+        assert NODE.rss_kib() - before < 32 << 10
+        assert NODE.serves()
+
+
+# --- broken frames ---
 
 @test
 def a_frame_may_come_a_byte_at_a_time():

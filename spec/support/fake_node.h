@@ -142,6 +142,32 @@ static bool fake_node_handle_query(struct fake_conn *c, uint64_t id, struct mp_s
     return !mp_slice_is(what, "query.close");
 }
 
+/* Gives the meta part back (of "complete": the payload), or does what the text says. */
+static void fake_node_handle_eval(struct fake_conn *c, uint64_t id, struct mp_slice meta,
+                                  struct mp_slice payload)
+{
+    struct mp_slice what;
+    struct mp_slice value = {0};
+    struct mp_slice text = {0};
+    bool is_complete = mp_mp_array_get(meta, 0, &value) == MP_OK &&
+                       mp_mp_get_str(value, &what) == MP_OK && mp_slice_is(what, "complete");
+    if (mp_mp_get_str(payload, &text) != MP_OK)
+        abort();
+    if (mp_slice_is(text, "fail")) {
+        fake_node_answer_error(c, id, MP_CODE_INVALID_ARGUMENT, "SYNTAX_ERROR");
+    } else if (mp_slice_is(text, "hang")) {
+        c->hanging = id;
+        kill(getpid(), SIGINT);
+    } else if (mp_slice_is(text, "deaf")) {
+        kill(getpid(), SIGINT);
+        usleep(1000);
+        kill(getpid(), SIGINT);
+    } else if (!mp_slice_is(text, "silent")) {
+        fake_node_answer(c, MP_FRAME_EVENT, id, mp_slice_str("\x81\xa1n\x01"));
+        fake_node_answer(c, MP_FRAME_RESULT, id, is_complete ? payload : meta);
+    }
+}
+
 static bool fake_node_handle(struct fake_conn *c, const struct mp_frame_header *h,
                              struct mp_slice meta, struct mp_slice payload)
 {
@@ -153,6 +179,10 @@ static bool fake_node_handle(struct fake_conn *c, const struct mp_frame_header *
     }
     if (h->type == MP_FRAME_QUERY)
         return fake_node_handle_query(c, h->id, meta);
+    if (h->type == MP_FRAME_EVAL) {
+        fake_node_handle_eval(c, h->id, meta, payload);
+        return true;
+    }
     if (h->type == MP_FRAME_RUN && mp_slice_is(payload, "\xa4hang")) {
         fake_node_answer(c, MP_FRAME_EVENT, h->id, mp_slice_str("\x81\xa1n\x01"));
         c->hanging = h->id;

@@ -39,6 +39,12 @@
 #define MP_BACKOFF_MS_MAX   30000 /* the pause grows no further */
 #define MP_NESTED_CALLS_MAX 65536 /* mpreg.all in one call; more: QUEUE_FULL */
 
+/* --- sessions --- */
+#define MP_SESSIONS_MAX          64         /* REPL sessions on a node; more: TOO_MANY_SESSIONS */
+#define MP_EVAL_BYTES_MAX        (1u << 20) /* evaluated at once; more: TOO_LARGE */
+#define MP_EVALS_WAITING_MAX     64         /* in one session; more: QUEUE_FULL */
+#define MP_SESSION_KILL_AFTER_MS 1000       /* interrupted, it did not stop */
+
 /* --- workers --- */
 #define MP_WORKERS_MAX          256
 #define MP_WORKER_MEMORY_BYTES  (256u << 20) /* --worker-memory; over it: WORKER_MEMORY */

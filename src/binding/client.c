@@ -17,6 +17,7 @@
 
 #define CONN_TYPE    "mpreg.native.conn"
 #define INTERRUPT_MS 1000 /* how long the end of an interrupted request is awaited */
+#define EVAL_MS      5000 /* the same of an `eval`: a session may have to be ended first */
 #define QUERIES_MAX  256  /* asked at once by one `queries` */
 
 struct conn {
@@ -39,7 +40,8 @@ struct conn {
     int payload; /* reference of the answer's string, or LUA_NOREF */
     int on_event;
     uint32_t interrupts;
-    bool has_failed; /* an error of Lua's lies on the stack */
+    uint64_t interrupt_ms; /* how long the end of an interrupted request is awaited */
+    bool has_failed;       /* an error of Lua's lies on the stack */
 
     /* of queries that block together: `id` is 0 */
     uint64_t ids[QUERIES_MAX]; /* 0: answered */
@@ -154,7 +156,7 @@ static void on_sigint(uv_signal_t *signal, int number)
         return;
     }
     mp_client_cancel(c->client, c->id);
-    uv_timer_start(&c->patience, on_patience, INTERRUPT_MS, 0);
+    uv_timer_start(&c->patience, on_patience, c->interrupt_ms, 0);
 }
 
 static void block(struct conn *c)
@@ -349,7 +351,7 @@ static void on_answer(void *context, uint64_t id, enum mp_client_answer answer,
         c->has_failed = lua_cpcall(c->L, pass_event, &a) != 0;
         if (c->has_failed) {
             mp_client_cancel(c->client, id);
-            uv_timer_start(&c->patience, on_patience, INTERRUPT_MS, 0);
+            uv_timer_start(&c->patience, on_patience, c->interrupt_ms, 0);
         }
         return;
     }
@@ -370,6 +372,7 @@ static void prepare(lua_State *L, struct conn *c)
     c->payload = LUA_NOREF;
     c->on_event = LUA_NOREF;
     c->interrupts = 0;
+    c->interrupt_ms = INTERRUPT_MS;
     c->has_failed = false;
 }
 
@@ -392,10 +395,12 @@ static int finish(lua_State *L, struct conn *c)
         const struct mp_fault f = interrupted();
         int payload_at = lua_gettop(L);
         return_fault_bytes(L, &f);
-        if (!has_payload || c->answer != MP_CLIENT_RESULT)
+        if (!has_payload)
             return 2;
+        if (c->answer != MP_CLIENT_RESULT)
+            lua_pushnil(L);
         lua_pushvalue(L, payload_at);
-        return 3;
+        return c->answer == MP_CLIENT_RESULT ? 3 : 4;
     }
     mp_assert(has_payload);
     if (c->answer == MP_CLIENT_RESULT)
@@ -541,6 +546,34 @@ static int conn_query(lua_State *L)
     return err != MP_OK ? return_refusal(L, c, err) : finish(L, c);
 }
 
+/* eval(WHAT, OPTIONS, TEXT, {timeout_ms =}, function(event) … end) */
+static int conn_eval(lua_State *L)
+{
+    struct conn *c = check_conn(L);
+    struct mp_slice what = check_bytes(L, 2);
+    struct mp_slice options = check_bytes(L, 3);
+    struct mp_slice text = check_bytes(L, 4);
+    uint64_t timeout_ms = 0;
+    if (!lua_isnoneornil(L, 5)) {
+        luaL_checktype(L, 5, LUA_TTABLE);
+        timeout_ms = whole_field(L, 5, "timeout_ms", MP_TIMEOUT_MS_MAX);
+    }
+    if (!lua_isnoneornil(L, 6))
+        luaL_checktype(L, 6, LUA_TFUNCTION);
+    prepare(L, c);
+    c->interrupt_ms = EVAL_MS;
+    if (!lua_isnoneornil(L, 6)) {
+        lua_pushvalue(L, 6);
+        c->on_event = luaL_ref(L, LUA_REGISTRYINDEX);
+    }
+    enum mp_err err =
+        mp_client_eval(c->client, what, options, text, timeout_ms, c, on_answer, &c->id);
+    if (err == MP_OK)
+        return finish(L, c);
+    luaL_unref(L, LUA_REGISTRYINDEX, c->on_event);
+    return return_refusal(L, c, err);
+}
+
 struct part {
     struct conn *c;
     uint32_t place;
@@ -652,6 +685,24 @@ static int conn_gc(lua_State *L)
 {
     close_conn((struct conn *)luaL_checkudata(L, 1, CONN_TYPE));
     return 0;
+}
+
+/* Takes notice of what came, or broke, while nothing blocked. */
+static int conn_is_open(lua_State *L)
+{
+    struct conn *c = (struct conn *)luaL_checkudata(L, 1, CONN_TYPE);
+    if (c->client && !c->is_busy)
+        uv_run(&c->loop, UV_RUN_NOWAIT);
+    if (c->client && mp_client_is_open(c->client)) {
+        lua_pushboolean(L, true);
+        return 1;
+    }
+    struct mp_slice error = c->client ? mp_client_error(c->client) : mp_slice_of(NULL, 0);
+    lua_pushboolean(L, false);
+    if (error.size == 0)
+        return 1;
+    lua_pushlstring(L, (const char *)error.data, error.size);
+    return 2;
 }
 
 static int conn_node(lua_State *L)
@@ -788,9 +839,11 @@ static int native_bench(lua_State *L)
 int mp_client_open(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"call", conn_call},       {"run", conn_run},     {"query", conn_query},
-        {"queries", conn_queries}, {"close", conn_close}, {"node", conn_node},
-        {"__gc", conn_gc},         {NULL, NULL},
+        {"call", conn_call},   {"run", conn_run},
+        {"query", conn_query}, {"queries", conn_queries},
+        {"eval", conn_eval},   {"close", conn_close},
+        {"node", conn_node},   {"is_open", conn_is_open},
+        {"__gc", conn_gc},     {NULL, NULL},
     };
     luaL_newmetatable(L, CONN_TYPE);
     luaL_register(L, NULL, methods);

@@ -7,15 +7,17 @@
  *   run, error = conn:run(graph, {timeout_ms, trace, follow, detach}, function(event) … end)
  *   result, error = conn:query(what, payload, {timeout_ms, options})   -- payload may be nil
  *   list, error = conn:queries(what, {options, …}, {timeout_ms})   -- the same of many, at once
+ *   result, error = conn:eval(what, options, text, {timeout_ms}, function(event) … end)
  *   conn:close()   conn:node()   -- "HOST:PORT" that answered
+ *   is_open, error = conn:is_open()   -- false once the node has gone, or said that it is about to
  *
  * `args`, `graph`, `payload`, `options` of queries (a map; empty: none), `event`, `result`, `run`
  * and `error` are MessagePack strings. `list` has two values for each query: whether it failed, and
  * its result or error. A field that an options table does not know raises. If SIGINT comes while
- * one of these blocks, the request is cancelled; its end is awaited for at most a second, or until
- * a second SIGINT; then it returns nil, an ERROR with code CANCELLED and reason INTERRUPTED, and
- * third the run object if one came. An error raised by the event function cancels the run and is
- * raised again.
+ * one of these blocks, the request is cancelled; its end is awaited for at most a second (of eval:
+ * five), or until a second SIGINT; then it returns nil, an ERROR with code CANCELLED and reason
+ * INTERRUPTED, and third the result (a run object), or fourth the node's ERROR, if one came. An
+ * error raised by the event function cancels the run and is raised again.
  *
  *   figures, error = native.bench{nodes, fun, args, options, graph, outstanding, connections,
  *                                 seconds, rate}

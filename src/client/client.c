@@ -22,6 +22,7 @@
 static struct mp_slice put_error(struct mp_client *c, enum mp_code code, const char *reason,
                                  struct mp_slice message, const char *hint, struct mp_slice cause);
 static struct mp_slice bare_error(void);
+static enum mp_err put_question(struct mp_client *c, struct mp_slice what, struct mp_slice options);
 static void on_handle_closed(uv_handle_t *handle);
 static void free_client(struct mp_client *c);
 static enum mp_err take_slot(struct mp_client *c, uint32_t *slot);
@@ -138,12 +139,7 @@ enum mp_err mp_client_query(struct mp_client *c, struct mp_slice what, struct mp
                             struct mp_slice payload, uint64_t timeout_ms, void *context,
                             mp_client_answer_cb on_answer, uint64_t *id)
 {
-    mp_buf_clear(&c->meta);
-    enum mp_err err = mp_mp_put_array(&c->meta, options.size == 0 ? 1 : 2);
-    if (err == MP_OK)
-        err = mp_mp_put_str(&c->meta, what);
-    if (err == MP_OK)
-        err = mp_buf_append(&c->meta, options);
+    enum mp_err err = put_question(c, what, options);
     if (err != MP_OK)
         return err;
     const struct mp_client_request wanted = {.timeout_ms =
@@ -151,6 +147,28 @@ enum mp_err mp_client_query(struct mp_client *c, struct mp_slice what, struct mp
                                              .context = context,
                                              .on_answer = on_answer};
     return send_request(c, MP_FRAME_QUERY, payload, &wanted, id);
+}
+
+enum mp_err mp_client_eval(struct mp_client *c, struct mp_slice what, struct mp_slice options,
+                           struct mp_slice text, uint64_t timeout_ms, void *context,
+                           mp_client_answer_cb on_answer, uint64_t *id)
+{
+    if (text.size > MP_CLIENT_ANSWER_BYTES_MAX - MP_FRAME_META_BYTES_MAX)
+        return MP_ETOOLARGE;
+    enum mp_err err = put_question(c, what, options);
+    if (err != MP_OK)
+        return err;
+    struct mp_buf payload;
+    mp_buf_init(&payload, c->alloc, 0);
+    err = mp_mp_put_str(&payload, text);
+    const struct mp_client_request wanted = {.timeout_ms = timeout_ms,
+                                             .has_own_deadline = true,
+                                             .context = context,
+                                             .on_answer = on_answer};
+    if (err == MP_OK)
+        err = send_request(c, MP_FRAME_EVAL, mp_buf_slice(&payload), &wanted, id);
+    mp_buf_fini(&payload);
+    return err;
 }
 
 void mp_client_cancel(struct mp_client *c, uint64_t id)
@@ -276,6 +294,16 @@ static struct mp_slice put_error(struct mp_client *c, enum mp_code code, const c
     return mp_buf_slice(&c->error);
 }
 
+/* The meta part [what, options]. */
+static enum mp_err put_question(struct mp_client *c, struct mp_slice what, struct mp_slice options)
+{
+    mp_buf_clear(&c->meta);
+    enum mp_err err = mp_mp_put_array(&c->meta, options.size == 0 ? 1 : 2);
+    if (err == MP_OK)
+        err = mp_mp_put_str(&c->meta, what);
+    return err == MP_OK ? mp_buf_append(&c->meta, options) : err;
+}
+
 static void on_handle_closed(uv_handle_t *handle)
 {
     struct mp_client *c;
@@ -373,7 +401,8 @@ static enum mp_err send_request(struct mp_client *c, uint8_t type, struct mp_sli
     uint64_t new_id = (uint64_t)r->generation << 32 | (slot + 1);
     bool has_deadline = wanted->timeout_ms != 0 && wanted->timeout_ms <= MP_TIMEOUT_MS_MAX;
     if (has_deadline) {
-        mp_time at = mp_time_add(uv_hrtime(), MP_MS(wanted->timeout_ms + MP_CLIENT_GRACE_MS));
+        uint64_t grace_ms = wanted->has_own_deadline ? 0 : MP_CLIENT_GRACE_MS;
+        mp_time at = mp_time_add(uv_hrtime(), MP_MS(wanted->timeout_ms + grace_ms));
         err = mp_heap_set(&c->deadlines, c->places, slot, at);
     }
     if (err == MP_OK)
@@ -386,6 +415,7 @@ static enum mp_err send_request(struct mp_client *c, uint8_t type, struct mp_sli
     }
     r->id = new_id;
     r->timeout_ms = wanted->timeout_ms;
+    r->has_own_deadline = wanted->has_own_deadline;
     r->context = wanted->context;
     r->on_answer = wanted->on_answer;
     c->in_flight++;
@@ -469,12 +499,14 @@ static void on_timer(uv_timer_t *timer)
     uint32_t slot;
     mp_time now = uv_hrtime();
     while (c->state != MP_CLIENT_CLOSING && mp_heap_pop(&c->deadlines, c->places, now, &slot)) {
+        const struct mp_client_request *r = &c->requests[slot];
         char text[MP_CLIENT_NODE_BYTES + MESSAGE_BYTES];
         snprintf(text, sizeof(text), "%s did not answer within the deadline of %llu ms",
-                 c->nodes[c->node], (unsigned long long)c->requests[slot].timeout_ms);
-        mp_client_cancel(c, c->requests[slot].id);
+                 c->nodes[c->node], (unsigned long long)r->timeout_ms);
+        const char *reason = r->has_own_deadline ? "DEADLINE_EXCEEDED" : "NO_ANSWER";
+        mp_client_cancel(c, r->id);
         const struct mp_fault fault = {.code = MP_CODE_DEADLINE_EXCEEDED,
-                                       .reason = mp_slice_str("NO_ANSWER"),
+                                       .reason = mp_slice_str(reason),
                                        .message = mp_slice_str(text)};
         struct mp_buf b;
         mp_buf_init(&b, c->alloc, 0);

@@ -73,6 +73,13 @@ MP_MUST_USE enum mp_err mp_client_query(struct mp_client *c, struct mp_slice wha
                                         struct mp_slice options, struct mp_slice payload,
                                         uint64_t timeout_ms, void *context,
                                         mp_client_answer_cb on_answer, uint64_t *id);
+/* `what`: "eval" or "complete"; `options` as for a query. `text`: of any length, sent as one str.
+ * The node sets no deadline; at the end of timeout_ms (0: none) the request ends with
+ * DEADLINE_EXCEEDED and is cancelled. */
+MP_MUST_USE enum mp_err mp_client_eval(struct mp_client *c, struct mp_slice what,
+                                       struct mp_slice options, struct mp_slice text,
+                                       uint64_t timeout_ms, void *context,
+                                       mp_client_answer_cb on_answer, uint64_t *id);
 /* Asks the node to end a request; its answer (usually ERROR CANCELLED) still comes. Does nothing
  * for an id that is not in flight. */
 void mp_client_cancel(struct mp_client *c, uint64_t id);

@@ -34,6 +34,7 @@ struct mp_client_request {
     uint32_t generation;
     uint32_t next_free; /* slot + 1 */
     uint64_t timeout_ms;
+    bool has_own_deadline; /* the node does not know of it, so its answer is not waited for */
     void *context;
     mp_client_answer_cb on_answer;
 };

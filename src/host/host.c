@@ -23,6 +23,7 @@
 
 #include "src/base/assert.h"
 #include "src/host/host_internal.h"
+#include "src/host/sessions.h"
 
 #define SPIN_MAX        MP_US(50)
 #define SPIN_POLL_EVERY MP_US(5)
@@ -114,7 +115,7 @@ static void carry_out(struct mp_host *h, const struct mp_node_effect *e)
         log_effect(e);
         break;
     case MP_NODE_DRAINED:
-        h->is_over = true;
+        h->is_drained = true;
         break;
     case MP_NODE_SEND_DATAGRAM:
         mp_udp_send(h, &e->addr, e->payload.bytes);
@@ -205,7 +206,9 @@ static mp_time next_deadline(struct mp_host *h)
         at = h->now + MP_MS(HOUSEKEEPING_MS);
     mp_time dial = mp_dial_deadline(h);
     mp_time seeds = mp_seeds_deadline(h);
+    mp_time sessions = mp_sessions_deadline(h);
     at = dial < at ? dial : at;
+    at = sessions < at ? sessions : at;
     return seeds < at ? seeds : at;
 }
 
@@ -236,6 +239,9 @@ static void fire_due(struct mp_host *h)
         mp_net_feed_starved(h);
     mp_dial_check(h);
     mp_seeds_check(h);
+    mp_sessions_check(h);
+    if (h->is_drained && !mp_sessions_are_running(h))
+        h->is_over = true;
     if (h->is_draining && h->now >= h->drain_at && !h->is_over) {
         mp_log(2, "what still runs is given up: --drain is over");
         h->is_over = true;
@@ -451,7 +457,7 @@ static void shut_down(struct mp_host *h)
     mp_seeds_stop(h);
     mp_net_close_all(h);
     mp_workers_kill_all(h);
-    while (h->workers_alive != 0) {
+    while (mp_sessions_kill_all(h) || h->workers_alive != 0) {
         uv_run(&h->loop, UV_RUN_ONCE);
         h->now = mp_host_clock();
         mp_workers_kill_all(h);

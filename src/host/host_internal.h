@@ -160,6 +160,8 @@ struct mp_lent {
     uint64_t incarnation;
 };
 
+struct mp_session;
+
 struct mp_host {
     const struct mp_host_config *cfg;
     struct mp_node *node;
@@ -190,6 +192,8 @@ struct mp_host {
     struct mp_worker_process *workers[MP_POOL_WORKERS_MAX];
     uint32_t worker_count; /* places used so far */
     uint32_t workers_alive;
+    struct mp_session *sessions;
+    uint32_t session_count;
     struct mp_worker_arena *arenas;
     uint32_t arena_count;
     uint64_t incarnations;
@@ -223,6 +227,7 @@ struct mp_host {
     bool had_input;
     bool is_ready_told;
     bool is_draining;
+    bool is_drained; /* but for sessions */
     bool is_over;
     mp_time drain_at;
     int exit_code;

@@ -18,6 +18,7 @@
 
 #include "src/base/assert.h"
 #include "src/host/net_internal.h"
+#include "src/host/sessions.h"
 
 #define READ_FRONT_BYTES (4u << 10)
 #define READS_A_TURN     4  /* of one connection while a large frame comes in */
@@ -73,6 +74,7 @@ static void tell_gone(struct mp_conn *c)
 {
     const struct mp_node_event gone = {.kind = MP_NODE_CLIENT_GONE,
                                        .request = {.client = c->number}};
+    mp_session_client_gone(c->host, c->number);
     mp_host_step(c->host, &gone);
 }
 
@@ -178,8 +180,16 @@ static void frame_between(struct mp_conn *c, const struct mp_frame_header *f, st
 static void deliver(struct mp_conn *c, const struct mp_frame_header *f, struct mp_slice meta,
                     struct mp_slice payload, uint64_t handle)
 {
-    if (f->type > MP_FRAME_QUERY) {
+    if (f->type > MP_FRAME_EVAL) {
         frame_between(c, f, meta, payload, handle);
+        return;
+    }
+    if (f->type == MP_FRAME_CANCEL && mp_session_cancel(c->host, c->number, f->id))
+        return;
+    if (f->type != MP_FRAME_CANCEL && ++c->in_flight >= MP_CONN_PENDING_MAX)
+        mp_conn_pause(c);
+    if (f->type == MP_FRAME_EVAL) {
+        mp_session_eval(c, f, meta, payload, handle);
         return;
     }
     struct mp_node_event ev = {.request = {.client = c->number,
@@ -202,8 +212,6 @@ static void deliver(struct mp_conn *c, const struct mp_frame_header *f, struct m
         ev.request.facts = mp_workers_facts(c->host);
         break;
     }
-    if (ev.kind != MP_NODE_CANCEL && ++c->in_flight >= MP_CONN_PENDING_MAX)
-        mp_conn_pause(c);
     mp_host_step(c->host, &ev);
 }
 
@@ -215,9 +223,10 @@ static bool check_header(struct mp_conn *c, const struct mp_frame_header *f, enu
                                         : "a frame's meta part is larger than the frame");
         return false;
     }
-    bool is_request = f->type >= MP_FRAME_CALL && f->type <= MP_FRAME_QUERY;
-    bool is_known = f->type >= (c->is_link || c->is_dialled ? ANSWER_FIRST : BETWEEN_FIRST) &&
-                    f->type <= TYPE_MAX;
+    bool is_node = c->is_link || c->is_dialled;
+    uint8_t last_request = is_node ? MP_FRAME_QUERY : MP_FRAME_EVAL;
+    bool is_request = f->type >= MP_FRAME_CALL && f->type <= last_request;
+    bool is_known = f->type >= (is_node ? ANSWER_FIRST : BETWEEN_FIRST) && f->type <= TYPE_MAX;
     if (!is_request && !is_known) {
         protocol_error(c, "a frame has a type that clients do not send");
         return false;

@@ -1,9 +1,10 @@
 /* The executable `mpreg`: the command line and the worker process in one.
  *
- * Called as "mpreg-worker" (or with that as its first argument) it is a worker, and no Lua state of
- * ours is made. Else it makes a Lua state in which the C side of the command line is at hand under
- * `mpreg.codec`, `mpreg.native`, `mpreg.host` and `mpreg.program`, finds the Lua library beside the
- * executable, and runs `mpreg.cli`, whose result is the exit code.
+ * Called as "mpreg-worker" (or with that as its first argument) it is a worker, called as
+ * "mpreg-session" the session of a REPL, and no Lua state of ours is made. Else it makes a Lua
+ * state in which the C side of the command line is at hand under `mpreg.codec`, `mpreg.native`,
+ * `mpreg.editline`, `mpreg.host` and `mpreg.program`, finds the Lua library beside the executable,
+ * and runs `mpreg.cli`, whose result is the exit code.
  *
  * The library is where the executable is: ../lua and ../modules in the build tree,
  * ../share/mpreg/lua and ../share/mpreg/modules once installed. */
@@ -24,7 +25,9 @@
 #include "src/binding/chunk.h"
 #include "src/binding/client.h"
 #include "src/binding/codec.h"
+#include "src/binding/editline.h"
 #include "src/main/host_binding.h"
+#include "src/session/session.h"
 #include "src/worker/worker.h"
 
 #define EXIT_FAILED      1
@@ -38,10 +41,10 @@ struct program {
     int exit_code;
 };
 
-static bool is_worker_name(const char *name)
+static bool is_called(const char *name, const char *what)
 {
     const char *slash = strrchr(name, '/');
-    return strcmp(slash != NULL ? slash + 1 : name, "mpreg-worker") == 0;
+    return strcmp(slash != NULL ? slash + 1 : name, what) == 0;
 }
 
 /* Started with a closed stdout, the next socket would get its number, and our output. */
@@ -140,6 +143,7 @@ static int run(lua_State *L)
     lua_setfield(L, LUA_REGISTRYINDEX, "mpreg.program");
     preload(L, "mpreg.codec", mp_codec_open);
     preload(L, "mpreg.native", mp_client_open);
+    preload(L, "mpreg.editline", mp_editline_open);
     preload(L, "mpreg.host", mp_host_open);
     preload(L, "mpreg.program", open_program);
     set_path(L, p->lua_dir);
@@ -168,8 +172,10 @@ static void on_interrupt(int signal_number)
 
 int main(int argc, char **argv)
 {
-    if (argc > 0 && is_worker_name(argv[0]))
+    if (argc > 0 && is_called(argv[0], "mpreg-worker"))
         return mp_worker_main(argc, argv);
+    if (argc > 0 && is_called(argv[0], "mpreg-session"))
+        return mp_session_main(argc, argv);
     if (argc > 1 && strcmp(argv[1], "mpreg-worker") == 0)
         return mp_worker_main(argc - 1, argv + 1);
 

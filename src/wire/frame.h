@@ -28,6 +28,7 @@ enum mp_frame_type {
     MP_FRAME_RUN = 2,    /* meta [options]; payload: a graph, or {pipeline, input} */
     MP_FRAME_CANCEL = 3, /* id of a request of this connection; meta and payload empty */
     MP_FRAME_QUERY = 4,  /* meta [what, options]; payload depends on what */
+    MP_FRAME_EVAL = 5,   /* meta [what, options]; payload: a text for the connection's session */
     /* node -> client */
     MP_FRAME_RESULT = 16, /* the end of a request: its value */
     MP_FRAME_ERROR = 17,  /* the end of a request: an ERROR map; id 0: of the connection */

@@ -3,15 +3,11 @@
 #include <lauxlib.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "src/base/limits.h"
 #include "src/wire/msgpack.h"
+#include "src/worker/confine.h"
 #include "src/worker/worker_internal.h"
-
-/* Backstop for memory that Lua's allocator does not see (FFI, machine code): twice Lua's limit, and
- * this much for the process itself. */
-#define DATA_EXTRA_BYTES (256u << 20)
 
 static size_t get_size(struct mp_slice map, const char *key, size_t otherwise)
 {
@@ -21,23 +17,6 @@ static size_t get_size(struct mp_slice map, const char *key, size_t otherwise)
         mp_mp_get_int(value, &n) != MP_OK || n <= 0)
         return otherwise;
     return (size_t)n;
-}
-
-static void limit_data(size_t memory_bytes_max)
-{
-#ifdef MP_SANITIZE
-    (void)memory_bytes_max; /* shadow memory counts too */
-#else
-    struct rlimit r;
-    if (getrlimit(RLIMIT_DATA, &r) != 0)
-        return;
-    rlim_t bytes = (rlim_t)memory_bytes_max * 2 + DATA_EXTRA_BYTES;
-    if (r.rlim_max == RLIM_INFINITY || bytes < r.rlim_max)
-        r.rlim_max = bytes;
-    r.rlim_cur = r.rlim_max;
-    if (setrlimit(RLIMIT_DATA, &r) != 0)
-        mp_worker_die("the memory limit cannot be set");
-#endif
 }
 
 static void keep_field(lua_State *L, const char *key, int *ref)
@@ -79,7 +58,8 @@ void mp_worker_configure(struct mp_worker *w, struct mp_ring_record *record)
     w->memory_bytes_max = get_size(map, "memory_bytes_max", MP_WORKER_MEMORY_BYTES);
     w->value_bytes_max = get_size(map, "value_bytes_max", MP_VALUE_BYTES_MAX);
     w->state.bytes_max = w->memory_bytes_max;
-    limit_data(w->memory_bytes_max);
+    if (!mp_confine_memory(w->memory_bytes_max))
+        mp_worker_die("the memory limit cannot be set");
     struct mp_slice value;
     if (mp_mp_map_get(map, mp_slice_str("resources"), &value) == MP_OK)
         w->resources = value;

@@ -5,42 +5,19 @@
 #include "src/worker/worker.h"
 
 #include <lauxlib.h>
-#include <malloc.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "src/base/limits.h"
+#include "src/worker/confine.h"
 #include "src/worker/worker_internal.h"
 
-/* Large strings come and go with each call: glibc would map and unmap each of them. */
-#define MMAP_THRESHOLD_BYTES (32 << 20)
-#define TRIM_THRESHOLD_BYTES (64 << 20)
-
-static void tie_to_host(int argc, char **argv)
+static void confine(int argc, char **argv)
 {
-    if (argc < 2)
-        mp_worker_die("a worker is started by its host");
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
-        mp_worker_die("it cannot be tied to its host");
-    if (getppid() != (pid_t)strtol(argv[1], NULL, 10))
-        _exit(0);
-}
-
-static void confine(void)
-{
-    struct rlimit none = {0};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || setrlimit(RLIMIT_CORE, &none) != 0)
-        mp_worker_die("its rights cannot be limited");
-    signal(SIGINT, SIG_IGN);
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGTERM, SIG_IGN); /* the host drains, and ends its workers */
-    signal(SIGHUP, SIG_IGN);
-    mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES);
-    mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES);
+    const char *why = "a worker is started by its host";
+    if (argc < 2 || !mp_confine(argv[1], &why))
+        mp_worker_die(why);
 }
 
 static void *heap_resize(void *context, void *p, size_t old_size, size_t new_size)
@@ -87,8 +64,7 @@ static void leave(struct mp_worker *w)
 int mp_worker_main(int argc, char **argv)
 {
     static struct mp_worker worker;
-    tie_to_host(argc, argv);
-    confine();
+    confine(argc, argv);
     take_up(&worker);
     int code = mp_worker_loop(&worker);
     leave(&worker);

@@ -9,7 +9,8 @@
 ---
 --- A flag with a placeholder (its second element) takes a value; one with false does not. `many`
 --- (how often at most, or true) gives a list. Results stand under the last long name, with `_` for
---- `-`.
+--- `-`. What a shell may offer for an argument or a value follows from its name or placeholder,
+--- unless `complete` says otherwise: see mpreg.cli.complete.
 
 local suggest = require "mpreg.suggest"
 local units = require "mpreg.units"
@@ -122,6 +123,9 @@ local function key_of(aliases)
 end
 
 --- Every spelling of every flag of a command: spelling → flag, and a list of the spellings.
+---@param command table
+---@return table<string, table>
+---@return string[]
 local function spellings(command)
   local flags, list = {}, {}
   for _, flag in ipairs(command.flags) do
@@ -133,6 +137,9 @@ local function spellings(command)
   return flags, list
 end
 
+--- Is a word on the command line a flag (or `--`), and no argument?
+---@param word string
+---@return boolean
 local function is_flag(word)
   local is_number = word:find("^%-%.?%d") and tonumber(word) ~= nil
   return #word > 1 and word:sub(1, 1) == "-" and not is_number
@@ -357,5 +364,8 @@ function M.help(command)
 end
 
 M.definitions = definitions
+M.spellings = spellings
+M.is_flag = is_flag
+M.key_of = key_of
 
 return M

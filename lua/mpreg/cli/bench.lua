@@ -18,8 +18,9 @@ M.command = {
   examples = "  mpreg bench call mpreg.echo hello -c 64 -d 10s\n"
     .. "  mpreg bench run graph.json -c 4 -d 5s -o json",
   arguments = {
-    { "WHAT", "call or run." },
-    { "TARGET", "A function, or a pipeline as for mpreg run." },
+    { "WHAT", "call or run.", complete = "call|run" },
+    { "TARGET", "A function, or a pipeline as for mpreg run.",
+      complete = { call = "FUN", run = "PIPELINE" } },
     { "ARG", "The function's arguments, as for mpreg call.", count = "*" },
   },
   flags = {

@@ -20,7 +20,7 @@ M.INTERRUPTED = 130
 -- Reasons that always mean that something had begun, though the code alone would not.
 local BEGAN = {
   NODE_LOST = true, WORKER_LOST = true, WORKER_MEMORY = true, CONNECTION_LOST = true,
-  COORDINATOR_LOST = true, RESULT_LOST = true,
+  COORDINATOR_LOST = true, RESULT_LOST = true, SESSION_LOST = true,
 }
 
 -- Of errors that tell of nothing begun.

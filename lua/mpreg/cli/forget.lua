@@ -14,7 +14,7 @@ M.command = {
     .. "reach it any more. One that is alive is not forgotten: stop it first. A forgotten node "
     .. "that is started again joins as any other.",
   examples = "  mpreg forget n4",
-  arguments = { { "NODE", "The node's name.", type = args.name } },
+  arguments = { { "NODE", "The node's name.", type = args.name, complete = "NODE (gone)" } },
   flags = { args.TIMEOUT, args.NODE, args.OUTPUT, args.HELP },
 }
 

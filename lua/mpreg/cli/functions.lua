@@ -32,7 +32,9 @@ function M.matches(name, pattern)
 end
 
 --- How a function is written: `filter(events, min) → table[]`.
-local function signature(fun)
+---@param fun table
+---@return string
+function M.signature(fun)
   local params = {}
   for i, param in ipairs(fun.params or {}) do params[i] = tostring(param.name) end
   local out = ("%s(%s)"):format(fun.name, table.concat(params, ", "))
@@ -40,10 +42,41 @@ local function signature(fun)
   return out
 end
 
-local function first_sentence(doc)
+--- What stands of a function's help text on one line.
+---@param doc any
+---@return string
+function M.first_sentence(doc)
   if type(doc) ~= "string" then return "" end
   local paragraph = (doc .. "\n\n"):match("^%s*(.-)%s*\n%s*\n"):gsub("%s+", " ")
   return paragraph:match("^(.-[.!?]) %u") or paragraph
+end
+
+--- The functions of an answer whose name matches.
+---@param functions table[]
+---@param pattern? string
+---@return table[]
+function M.matching(functions, pattern)
+  local found = codec.array {}
+  for _, fun in ipairs(functions) do
+    if M.matches(fun.name, pattern) then found[#found + 1] = fun end
+  end
+  return found
+end
+
+--- A row for each function.
+---@param functions table[]
+---@param opts? { width?: number, color?: boolean }
+---@return string
+function M.text(functions, opts)
+  local rows = {}
+  for i, fun in ipairs(functions) do
+    rows[i] = { M.signature(fun), fun.version, text.few(fun.nodes or {}, NODES_MAX),
+      table.concat(fun.needs or {}, ", "), M.first_sentence(fun.doc) }
+  end
+  return require "mpreg.render.table".render({
+    { title = "FUNCTION" }, { title = "VERSION" }, { title = "NODES" }, { title = "NEEDS" },
+    { title = "DOC" },
+  }, rows, opts)
 end
 
 --- Runs the command.
@@ -54,24 +87,13 @@ function M.run(options, output)
   local answer, err = require "mpreg.cli.connection".ask(options, "functions")
   if not answer then return output:fail(err) end
   if output.json and not options.PATTERN then return output:document(answer) end
-  local found = codec.array {}
-  for _, fun in ipairs(codec.decode(answer).functions) do
-    if M.matches(fun.name, options.PATTERN) then found[#found + 1] = fun end
-  end
+  local found = M.matching(codec.decode(answer).functions, options.PATTERN)
   if output.json then return output:document(codec.encode { functions = found }) end
-  local rows = {}
-  for i, fun in ipairs(found) do
-    rows[i] = { signature(fun), fun.version, text.few(fun.nodes or {}, NODES_MAX),
-      table.concat(fun.needs or {}, ", "), first_sentence(fun.doc) }
-  end
-  if #rows == 0 then
+  if #found == 0 then
     output:note "no functions"
     return exit.OK
   end
-  output:write(require "mpreg.render.table".render({
-    { title = "FUNCTION" }, { title = "VERSION" }, { title = "NODES" }, { title = "NEEDS" },
-    { title = "DOC" },
-  }, rows, { width = output.width, color = output.color }))
+  output:write(M.text(found, { width = output.width, color = output.color }))
   return exit.OK
 end
 

@@ -20,13 +20,21 @@ local COMMANDS = {
   { "modules", "List the modules." },
   { "forget", "Forget a node that died or left." },
   { "bench", "Measure calls or runs." },
+  { "repl", "Talk Lua with a node." },
 }
+
+-- Commands that `mpreg --help` does not list: for scripts of ours, not for people.
+local HIDDEN = { complete = true }
 
 local function names()
   local list = {}
   for i, command in ipairs(COMMANDS) do list[i] = command[1] end
   return list
 end
+
+--- The commands that `mpreg --help` lists: name and summary of each.
+---@return table[]
+function M.commands() return COMMANDS end
 
 --- The text of `mpreg --help`.
 ---@return string
@@ -112,7 +120,7 @@ local function run_command(words)
     new_output():write(M.help())
     return exit.OK
   end
-  local known = false
+  local known = HIDDEN[name]
   for _, command in ipairs(COMMANDS) do known = known or command[1] == name end
   if not known then
     local near = require "mpreg.suggest".nearest(name, names())

@@ -29,6 +29,32 @@ local function notes(module)
   return table.concat(list, ", ")
 end
 
+--- A row for each module, then one for each pipeline if there are any.
+---@param listed table  the answer
+---@param opts? { width?: number, color?: boolean }
+---@return string
+function M.text(listed, opts)
+  local render = require "mpreg.render.table".render
+  local rows = {}
+  for i, module in ipairs(listed.modules) do
+    rows[i] = { module.name, module.version, tostring(module.hash or ""):sub(1, HASH_DIGITS),
+      module.origin, text.few(module.nodes or {}, NODES_MAX), notes(module) }
+  end
+  local out = render({
+    { title = "MODULE" }, { title = "VERSION" }, { title = "HASH" }, { title = "ORIGIN" },
+    { title = "NODES" }, { title = "NOTE" },
+  }, rows, opts)
+  if #(listed.pipelines or {}) == 0 then return out end
+  rows = {}
+  for i, pipeline in ipairs(listed.pipelines) do
+    rows[i] = { pipeline.name, tostring(pipeline.hash or ""):sub(1, HASH_DIGITS), pipeline.origin,
+      text.few(pipeline.nodes or {}, NODES_MAX) }
+  end
+  return out .. "\n" .. render({
+    { title = "PIPELINE" }, { title = "HASH" }, { title = "ORIGIN" }, { title = "NODES" },
+  }, rows, opts)
+end
+
 --- Runs the command.
 ---@param options table
 ---@param output table
@@ -37,26 +63,7 @@ function M.run(options, output)
   local answer, err = require "mpreg.cli.connection".ask(options, "modules")
   if not answer then return output:fail(err) end
   if output.json then return output:document(answer) end
-  local rows = {}
-  local listed = codec.decode(answer)
-  for i, module in ipairs(listed.modules) do
-    rows[i] = { module.name, module.version, tostring(module.hash or ""):sub(1, HASH_DIGITS),
-      module.origin, text.few(module.nodes or {}, NODES_MAX), notes(module) }
-  end
-  output:write(require "mpreg.render.table".render({
-    { title = "MODULE" }, { title = "VERSION" }, { title = "HASH" }, { title = "ORIGIN" },
-    { title = "NODES" }, { title = "NOTE" },
-  }, rows, { width = output.width, color = output.color }))
-  if #(listed.pipelines or {}) == 0 then return exit.OK end
-  rows = {}
-  for i, pipeline in ipairs(listed.pipelines) do
-    rows[i] = { pipeline.name, tostring(pipeline.hash or ""):sub(1, HASH_DIGITS), pipeline.origin,
-      text.few(pipeline.nodes or {}, NODES_MAX) }
-  end
-  output:write("\n")
-  output:write(require "mpreg.render.table".render({
-    { title = "PIPELINE" }, { title = "HASH" }, { title = "ORIGIN" }, { title = "NODES" },
-  }, rows, { width = output.width, color = output.color }))
+  output:write(M.text(codec.decode(answer), { width = output.width, color = output.color }))
   return exit.OK
 end
 

@@ -250,14 +250,14 @@ end
 -- ------------------------------------------------------------------------------------------------
 
 -- key, placeholder (false: a flag without a value), help, check, default, the field of the result
--- if it has another name
+-- if it has another name; `many` and `complete` as of any flag
 local KEYS = {
   { "name", "NAME", "Unique in its cluster (the host's name and a random suffix).", name },
   { "cluster", "ID", "The cluster that it belongs to (default).", name, "default" },
   { "listen", "HOST:PORT", "Where it listens (127.0.0.1:7400); port 0: any free one. Other than "
-    .. "loopback needs --insecure.", address, "127.0.0.1:7400" },
+    .. "loopback needs --insecure.", address, "127.0.0.1:7400", complete = false },
   { "advertise", "HOST:PORT", "Where others reach it (where it listens); port 0: the port that it "
-    .. "listens on.", reachable_address },
+    .. "listens on.", reachable_address, complete = false },
   { "join", "HOST:PORT", "A node of the cluster to join; repeatable, one that is up suffices.",
     seeds, {}, many = true },
   { "insecure", false, "Listen beyond this machine, for anyone who can connect.", boolean, false },
@@ -294,7 +294,8 @@ end
 function M.flags()
   local flags = {}
   for i, key in ipairs(KEYS) do
-    flags[i] = { "--" .. key[1]:gsub("_", "-"), key[2], key[3], many = key.many }
+    flags[i] = { "--" .. key[1]:gsub("_", "-"), key[2], key[3], many = key.many,
+      complete = key.complete }
   end
   flags[#flags + 1] = { "--config", "FILE.lua",
     "A Lua file that returns a table with the same keys." }

@@ -64,7 +64,11 @@ end
 
 local function print_run(run, output, opts)
   local has_output = run.status == "succeeded" and run.output ~= nil
-  if has_output then output:value(codec.encode(run.output)) end
+  if has_output and opts.show then
+    opts.show(run.output)
+  elseif has_output then
+    output:value(codec.encode(run.output))
+  end
   if opts.trace then
     output:write(require "mpreg.render.trace".text(run,
       { width = output.width, color = output.color, name = opts.name }))
@@ -107,6 +111,44 @@ local function interrupted(err, partial, output, opts)
   return exit.of_error(err)
 end
 
+--- Runs a payload and prints what comes of it.
+---@param c table  a client
+---@param payload string  MessagePack
+---@param options { trace?: boolean, follow?: boolean, detach?: boolean, timeout_ms?: number,
+---  show?: fun(value: any) }  show: prints the output instead
+---@param output table
+---@return number exit_code
+function M.execute(c, payload, options, output)
+  local graph = codec.decode(payload)
+  local name = type(graph) == "table" and graph.name
+  local opts = {
+    trace = options.trace or (output.can_draw and not options.follow),
+    is_following = options.follow, show = options.show,
+    name = type(name) == "string" and name or nil,
+  }
+  local on_event, done
+  if options.follow then
+    on_event = follower(output)
+  elseif output.can_draw and not options.detach then
+    on_event, done = drawer(output, opts.name)
+  end
+  local run, err, partial = c:run_bytes(payload, {
+    timeout_ms = options.timeout_ms, trace = options.trace, detach = options.detach,
+    follow = on_event and true or nil,
+  }, on_event)
+  if done then done() end
+  if not run then
+    if err.reason == "INTERRUPTED" then return interrupted(err, partial, output, opts) end
+    return output:fail(err)
+  end
+  if options.detach then
+    if output.json then return output:document(run) end
+    output:write(tostring(codec.decode(run).run_id) .. "\n")
+    return exit.OK
+  end
+  return finish(run, output, opts)
+end
+
 --- Runs the command.
 ---@param options table
 ---@param output table
@@ -125,36 +167,11 @@ function M.run(options, output)
   if not payload then return output:fail(err) end
   local c, left = require "mpreg.cli.connection".open(options)
   if not c then return output:fail(left) end
-
-  local graph = codec.decode(payload)
-  local name = type(graph) == "table" and graph.name
-  local opts = {
-    trace = options.trace or (output.can_draw and not options.follow),
-    is_following = options.follow, name = type(name) == "string" and name or nil,
-  }
-  local on_event, done
-  if options.follow then
-    on_event = follower(output)
-  elseif output.can_draw and not options.detach then
-    on_event, done = drawer(output, opts.name)
-  end
-  local run, partial
-  run, err, partial = c:run_bytes(payload, {
-    timeout_ms = left(), trace = options.trace, detach = options.detach,
-    follow = on_event and true or nil,
-  }, on_event)
-  if done then done() end
+  local code = M.execute(c, payload, {
+    trace = options.trace, follow = options.follow, detach = options.detach, timeout_ms = left(),
+  }, output)
   c:close()
-  if not run then
-    if err.reason == "INTERRUPTED" then return interrupted(err, partial, output, opts) end
-    return output:fail(err)
-  end
-  if options.detach then
-    if output.json then return output:document(run) end
-    output:write(tostring(codec.decode(run).run_id) .. "\n")
-    return exit.OK
-  end
-  return finish(run, output, opts)
+  return code
 end
 
 return M

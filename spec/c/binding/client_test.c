@@ -132,6 +132,59 @@ static void runs_give_events(void **state)
             "assert(c:call('test.echo', '\\144') == '\\144')\n");
 }
 
+static void evals_give_events_and_answers(void **state)
+{
+    (void)state;
+    run_lua("local c = assert(native.connect{nodes = {node}})\n"
+            "local seen = {}\n"
+            "local r = c:eval('eval', '\\128', '1', {}, function(e) seen[#seen + 1] = e end)\n"
+            "assert(r == '\\146\\164eval\\128' and #seen == 1 and seen[1] == '\\129\\161n\\1')\n"
+            "assert(c:eval('eval', '\\129\\164name\\161x', '') == "
+            "'\\146\\164eval\\129\\164name\\161x')\n"
+            "local long = ('x'):rep(100000)\n"
+            "assert(c:eval('complete', '\\128', long):sub(-100000) == long)\n"
+            "local none, err = c:eval('eval', '\\128', 'fail')\n"
+            "assert(none == nil and err:find('SYNTAX_ERROR'))\n"
+            "local ok = pcall(c.eval, c, 'eval', '\\128', '1', {}, function() error('x', 0) end)\n"
+            "assert(not ok and c:is_open())\n"
+            "assert(not pcall(c.eval, c, 'eval', '\\128', '1', {timeout_ms = 'x'}))\n"
+            "c:close()\n"
+            "assert(not c:is_open())\n");
+}
+
+static void an_eval_ends_with_its_time(void **state)
+{
+    (void)state;
+    run_lua("local c = assert(native.connect{nodes = {node}})\n"
+            "local began = native.now()\n"
+            "local none, err = c:eval('eval', '\\128', 'silent', {timeout_ms = 50})\n"
+            "assert(none == nil and err:find('DEADLINE_EXCEEDED') and err:find('50 ms'))\n"
+            "assert(native.now() - began >= 0.05)\n"
+            "assert(c:eval('eval', '\\128', '1'))\n");
+}
+
+static void an_interrupt_cancels_an_eval(void **state)
+{
+    (void)state;
+    run_lua("local c = assert(native.connect{nodes = {node}})\n"
+            "local none, err, result, other = c:eval('eval', '\\128', 'hang')\n"
+            "assert(none == nil and result == nil and err:find('INTERRUPTED'))\n"
+            "assert(other:find('CANCELLED'))\n"
+            "none, err, result, other = c:eval('eval', '\\128', 'deaf')\n"
+            "assert(none == nil and err:find('INTERRUPTED') and result == nil and other == nil)\n"
+            "assert(c:eval('eval', '\\128', '1'))\n");
+}
+
+static void a_connection_that_broke_is_not_open(void **state)
+{
+    (void)state;
+    run_lua("local c = assert(native.connect{nodes = {node}})\n"
+            "assert(c:is_open())\n"
+            "local none, err = c:query('query.close')\n"
+            "assert(none == nil and err:find('CONNECTION_LOST') and not c:is_open())\n"
+            "assert(select(2, c:is_open()):find('CONNECTION_LOST'))\n");
+}
+
 static void an_interrupt_cancels_the_request(void **state)
 {
     (void)state;
@@ -225,6 +278,10 @@ int main(void)
         cmocka_unit_test(queries_fail_one_by_one_or_are_interrupted_together),
         cmocka_unit_test(options_travel),
         cmocka_unit_test(runs_give_events),
+        cmocka_unit_test(evals_give_events_and_answers),
+        cmocka_unit_test(an_eval_ends_with_its_time),
+        cmocka_unit_test(an_interrupt_cancels_an_eval),
+        cmocka_unit_test(a_connection_that_broke_is_not_open),
         cmocka_unit_test(an_interrupt_cancels_the_request),
         cmocka_unit_test(a_second_interrupt_returns_at_once),
         cmocka_unit_test(without_a_node_connect_says_why),
