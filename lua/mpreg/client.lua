@@ -237,7 +237,8 @@ end
 --- What an eval of the node side is told: only what it knows of.
 local function eval_options(opts)
   local options = {}
-  for _, name in ipairs { "name", "columns", "color", "depth", "items", "values" } do
+  for _, name in ipairs { "name", "columns", "color", "depth", "items", "bytes", "total",
+    "values" } do
     options[name] = opts[name]
   end
   return (assert(codec.encode(options)))
@@ -247,7 +248,7 @@ end
 --- the node and ends with the connection. What it prints goes to `on_output` as it comes.
 ---@param source string
 ---@param opts? { name?: string, columns?: number, color?: boolean, depth?: number, items?: number,
----  values?: boolean, timeout?: string|number, timeout_ms?: number,
+---  bytes?: number, total?: number, values?: boolean, timeout?: string|number, timeout_ms?: number,
 ---  on_output?: fun(text: string) }
 ---@return { count: number, text: string[], values?: any[] }? result
 ---@return table? ERROR  of an interrupted one: `cause` is what else went wrong

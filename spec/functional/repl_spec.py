@@ -365,7 +365,8 @@ def other_nodes_are_asked_and_gone_to():
     t = started()
     eventually(lambda: t.say(":nodes").count("alive") == 2, "two nodes")
     t.say("x = 1")
-    assert t.say(":all 1 + 1") == "n1 n2: 2\n"
+    shown = t.say(":all 1 + 1")
+    assert shown == "n1 n2: 2\n", shown
     assert t.say(":all mpreg.node().name") == 'n1: "n1"\nn2: "n2"\n'
     assert "no node n3" in t.say(":on n3")
     assert "on n2 (%s), in a new session" % other.addr in t.say(":on n2", "n2")

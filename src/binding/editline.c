@@ -328,6 +328,8 @@ static int editline_read(lua_State *L)
         sigaction(watched[i], &noting, &before[i]);
     editor.is_interrupted = false;
     el_resize(editor.el);
+    /* Before the prompt is shown: who types as soon as it is there must not be echoed twice. */
+    el_set(editor.el, EL_PREP_TERM, 1);
     int length = 0;
     const char *line = el_gets(editor.el, &length);
     for (size_t i = 0; i < WATCHED; i++)

@@ -12,7 +12,7 @@ local M = {}
 local SLOW_S = 0.1        -- what took longer is told how long
 local COMPLETE_S = 2      -- Tab waits no longer
 -- What is not for people to look at is cut as late as the node allows.
-local PLAIN = { depth = 128, items = 1e6, columns = 1e9 }
+local PLAIN = { depth = 128, items = 1e6, columns = 1e9, bytes = 1e9, total = 1e9 }
 
 M.command = {
   name = "repl",
@@ -73,7 +73,7 @@ local function run_whole(source, name, options, output)
   if not c then return output:fail(left) end
   local result, err = c:eval(source, {
     name = name, timeout_ms = left(), values = output.json or nil, depth = PLAIN.depth,
-    items = PLAIN.items, columns = PLAIN.columns,
+    items = PLAIN.items, columns = PLAIN.columns, bytes = PLAIN.bytes, total = PLAIN.total,
     on_output = function(out)
       if output.json then
         io.stderr:write(out)

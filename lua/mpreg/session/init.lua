@@ -21,10 +21,21 @@ local library = {}
 for name, value in pairs(_G) do library[name] = value end
 library._G = nil
 
+--- A long text goes in parts, none of which ends within a character.
 local function write(text)
-  for from = 1, #text, OUTPUT_BYTES do
-    local event = { event = "output", text = text:sub(from, from + OUTPUT_BYTES - 1) }
+  local from = 1
+  while from <= #text do
+    local last = math.min(#text, from + OUTPUT_BYTES - 1)
+    for back = 0, last < #text and 3 or -1 do
+      local after = text:byte(last - back + 1)
+      if after < 0x80 or after > 0xbf then
+        last = last - back
+        break
+      end
+    end
+    local event = { event = "output", text = text:sub(from, last) }
     native.send("event", current, (codec.encode(event)))
+    from = last + 1
   end
 end
 
@@ -120,7 +131,8 @@ local function compile(text, name)
   local of_statement
   chunk, of_statement = load(text, "=" .. name, "t", env)
   if chunk then return chunk, false end
-  local is_expression = of_statement:find("'=' expected near", 1, true)
+  local is_expression = of_expression:find("near '<eof>'", 1, true)
+    or of_statement:find("'=' expected near", 1, true)
   return nil, is_expression and of_expression or of_statement
 end
 
@@ -145,7 +157,7 @@ end
 --- Values as the answer has them.
 local function answer(options, count, values)
   local limits = { columns = options.columns, color = options.color, depth = options.depth,
-    items = options.items, names = cluster.names }
+    items = options.items, bytes = options.bytes, total = options.total, names = cluster.names }
   local out = { count = count, text = codec.array {} }
   for i = 1, count do out.text[i] = value_text.text(values[i], limits) end
   if options.values then
@@ -207,7 +219,7 @@ local function reply(id, result, err)
 end
 
 local OPTIONS = { name = "string", columns = "number", depth = "number", items = "number",
-  color = "boolean", values = "boolean" }
+  bytes = "number", total = "number", color = "boolean", values = "boolean" }
 
 local function wrong_option(options)
   for name, value in pairs(options) do

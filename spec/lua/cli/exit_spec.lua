@@ -22,6 +22,7 @@ describe("cli.exit", function()
       { { code = "PERMISSION_DENIED", attempt = 2 }, 1 },
       { { code = "NOT_FOUND", reason = "UNKNOWN_FUNCTION", attempt = 1 }, 1 },
       { { code = "UNAVAILABLE", reason = "WORKER_LOST" }, 1 },
+      { { code = "UNAVAILABLE", reason = "SESSION_LOST" }, 1 },
       { { code = "UNAVAILABLE", reason = "NODE_LOST" }, 1 },
       { { code = "CANCELLED" }, 1 },
       { { code = "INTERNAL" }, 1 },
