@@ -989,6 +989,28 @@ def a_result_is_held_for_its_coordinator_whoever_passes_it_on():
 
 
 @test
+def who_connects_while_a_node_stops_leaves_nothing_behind():
+    for _ in range(3):
+        node = Node(name="n2")
+        is_over = threading.Event()
+
+        def knock():
+            host, port = node.addr.rsplit(":", 1)
+            while not is_over.is_set():
+                try:
+                    socket.create_connection((host, int(port)), WAIT_S).close()
+                except OSError:
+                    pass
+        knocker = threading.Thread(target=knock)
+        knocker.start()
+        try:
+            assert node.stop() == 0
+        finally:
+            is_over.set()
+            knocker.join()
+
+
+@test
 def a_client_that_speaks_as_a_node_is_told_so():
     for kind in (REFUSED, PING, RELEASE, FORWARD, RUNS, 63):
         with NODE.client() as c:

@@ -462,6 +462,7 @@ static void shut_down(struct mp_host *h)
         h->now = mp_host_clock();
         mp_workers_kill_all(h);
     }
+    mp_net_close_all(h); /* what was dialled meanwhile */
     uv_walk(&h->loop, close_handle, NULL);
     uv_run(&h->loop, UV_RUN_NOWAIT);
     while (mp_data_is_busy(h->data))

@@ -273,6 +273,7 @@ bool mp_net_has_unsent(const struct mp_host *h);
 void mp_net_housekeeping(struct mp_host *h);
 /* Lets connections read on that waited for a shared block. */
 void mp_net_feed_starved(struct mp_host *h);
+/* Takes no more connections, and closes those that are there. */
 void mp_net_close_all(struct mp_host *h);
 
 /* dial.c */

@@ -623,6 +623,9 @@ void mp_net_housekeeping(struct mp_host *h)
 
 void mp_net_close_all(struct mp_host *h)
 {
+    if (!uv_is_closing((uv_handle_t *)&h->listener))
+        uv_poll_stop(&h->listener);
+    h->is_accept_stopped = false; /* for good */
     for (uint32_t i = 0; i < h->conn_capacity; i++)
         if (h->conns[i])
             mp_conn_close(h->conns[i]);
