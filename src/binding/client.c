@@ -3,6 +3,7 @@
  * libuv: so everything that touches Lua there runs under lua_cpcall, and an error waits on the
  * stack until the loop has returned. */
 #include "src/binding/client.h"
+#include "src/binding/libc_alloc.h"
 
 #include <lauxlib.h>
 #include <signal.h>
@@ -50,19 +51,6 @@ struct conn {
     int answers; /* reference of the table of their answers */
 };
 
-static void *resize(void *context, void *p, size_t old_size, size_t new_size)
-{
-    (void)context;
-    (void)old_size;
-    if (new_size == 0) {
-        free(p);
-        return NULL;
-    }
-    return realloc(p, new_size);
-}
-
-static struct mp_alloc heap = {.resize = resize};
-
 /* --- errors --- */
 
 static void set_text(lua_State *L, const char *key, struct mp_slice text)
@@ -90,7 +78,7 @@ static int return_fault_bytes(lua_State *L, const struct mp_fault *f)
 {
     struct mp_buf b;
     uint8_t room[512];
-    mp_buf_init(&b, &heap, 0);
+    mp_buf_init(&b, &mp_libc_alloc, 0);
     if (mp_fault_put(&b, f) != MP_OK || b.size > sizeof(room)) {
         mp_buf_fini(&b);
         return luaL_error(L, "not enough memory");
@@ -254,7 +242,7 @@ static int native_connect(lua_State *L)
     const char *nodes[MP_CLIENT_NODES_MAX];
     luaL_checktype(L, 1, LUA_TTABLE);
     struct mp_client_config config = {
-        .alloc = &heap,
+        .alloc = &mp_libc_alloc,
         .nodes = nodes,
         .nodes_count = read_nodes(L, nodes),
         .timeout_ms = whole_field(L, 1, "timeout_ms", MP_TIMEOUT_MS_MAX),
@@ -264,7 +252,7 @@ static int native_connect(lua_State *L)
     luaL_getmetatable(L, CONN_TYPE);
     lua_setmetatable(L, -2);
     ignore_sigpipe();
-    mp_buf_init(&c->error, &heap, 0);
+    mp_buf_init(&c->error, &mp_libc_alloc, 0);
     if (uv_loop_init(&c->loop) != 0)
         return luaL_error(L, "no event loop: too many open files?");
     c->has_loop = true;
@@ -802,7 +790,7 @@ static int native_bench(lua_State *L)
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
     struct mp_bench_config config = {
-        .alloc = &heap, .nodes = nodes, .interrupts = &bench_interrupts};
+        .alloc = &mp_libc_alloc, .nodes = nodes, .interrupts = &bench_interrupts};
     config.nodes_count = read_nodes(L, nodes);
     read_bench(L, &config);
     struct mp_load_result *result =
@@ -811,7 +799,7 @@ static int native_bench(lua_State *L)
     struct sigaction before;
     const struct sigaction counting = {.sa_handler = count_interrupt}; /* no SA_RESTART */
     struct mp_buf error;
-    mp_buf_init(&error, &heap, 0);
+    mp_buf_init(&error, &mp_libc_alloc, 0);
     bench_interrupts = 0;
     sigaction(SIGINT, &counting, &before);
     enum mp_err err = mp_bench_run(&config, result, &error);

@@ -14,6 +14,7 @@
  * not apply is left out. All functions share one scratch buffer, which a userdata in their upvalue
  * owns: so an error that Lua raises half-way leaks nothing. */
 #include "src/binding/codec.h"
+#include "src/binding/libc_alloc.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>
@@ -28,19 +29,6 @@ struct scratch {
     struct mp_buf buf;
     struct mp_buf second; /* of functions with a step in between */
 };
-
-static void *scratch_resize(void *context, void *p, size_t old_size, size_t new_size)
-{
-    (void)context;
-    (void)old_size;
-    if (new_size == 0) {
-        free(p);
-        return NULL;
-    }
-    return realloc(p, new_size);
-}
-
-static struct mp_alloc scratch_alloc = {.resize = scratch_resize};
 
 static int scratch_gc(lua_State *L)
 {
@@ -280,8 +268,8 @@ static const luaL_Reg functions[] = {
 static void push_scratch(lua_State *L)
 {
     struct scratch *s = (struct scratch *)lua_newuserdata(L, sizeof(*s));
-    mp_buf_init(&s->buf, &scratch_alloc, 0);
-    mp_buf_init(&s->second, &scratch_alloc, 0);
+    mp_buf_init(&s->buf, &mp_libc_alloc, 0);
+    mp_buf_init(&s->second, &mp_libc_alloc, 0);
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, scratch_gc);
     lua_setfield(L, -2, "__gc");

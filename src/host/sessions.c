@@ -371,7 +371,7 @@ void mp_session_eval(struct mp_conn *c, const struct mp_frame_header *f, struct 
     struct mp_session *s = NULL;
     if (err == MP_ETOOLARGE) {
         refuse(c, f->id, MP_CODE_RESOURCE_EXHAUSTED, "TOO_LARGE",
-               "what is evaluated at once may have 1 MiB");
+               "what is evaluated at once may have 1 MiB: split it");
     } else if (err != MP_OK) {
         refuse(c, f->id, MP_CODE_RESOURCE_EXHAUSTED, "OUT_OF_MEMORY",
                "the node has no memory left");
@@ -381,14 +381,15 @@ void mp_session_eval(struct mp_conn *c, const struct mp_frame_header *f, struct 
         s = find(h, c->number);
         if (!s && h->session_count >= MP_SESSIONS_MAX)
             refuse(c, f->id, MP_CODE_RESOURCE_EXHAUSTED, "TOO_MANY_SESSIONS",
-                   "the node has as many sessions as it may have (64)");
+                   "the node has as many sessions as it may have (64): end one, or ask another "
+                   "node (-n)");
         else if (!s && !(s = start(h, c->number)))
             refuse(c, f->id, MP_CODE_UNAVAILABLE, "NO_SESSION",
                    "a session's process could not be started; the node's log says why");
         if (s && s->waiting >= MP_EVALS_WAITING_MAX) {
             s = NULL;
             refuse(c, f->id, MP_CODE_RESOURCE_EXHAUSTED, "QUEUE_FULL",
-                   "too many evaluations wait in this session (64)");
+                   "too many evaluations wait in this session (64): wait for some of them");
         }
     }
     if (!s) {

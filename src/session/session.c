@@ -28,6 +28,7 @@
 
 #include "src/base/limits.h"
 #include "src/binding/client.h"
+#include "src/binding/libc_alloc.h"
 #include "src/binding/state.h"
 #include "src/binding/value.h"
 #include "src/wire/frame.h"
@@ -51,21 +52,9 @@ enum argument {
 /* One for the process: a signal's handler has no other way to it. */
 static struct mp_state state;
 static char **arguments;
-static struct mp_alloc heap;
 static struct mp_buf in;
 static volatile sig_atomic_t is_armed;
 static volatile sig_atomic_t is_interrupted;
-
-static void *heap_resize(void *context, void *p, size_t old_size, size_t new_size)
-{
-    (void)context;
-    (void)old_size;
-    if (new_size == 0) {
-        free(p);
-        return NULL;
-    }
-    return realloc(p, new_size);
-}
 
 static MP_NORETURN void die(const char *why)
 {
@@ -279,8 +268,7 @@ int mp_session_main(int argc, char **argv)
         die(why);
     arguments = argv;
     size_t memory = (size_t)strtoull(argv[ARG_MEMORY], NULL, 10);
-    heap = (struct mp_alloc){.resize = heap_resize};
-    mp_buf_init(&in, &heap, 0);
+    mp_buf_init(&in, &mp_libc_alloc, 0);
     if (fcntl(FD, F_SETFD, FD_CLOEXEC) != 0)
         die("its socket is not there");
     if (!mp_confine_memory(memory))

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "src/base/limits.h"
+#include "src/binding/libc_alloc.h"
 #include "src/worker/confine.h"
 #include "src/worker/worker_internal.h"
 
@@ -20,20 +21,9 @@ static void confine(int argc, char **argv)
         mp_worker_die(why);
 }
 
-static void *heap_resize(void *context, void *p, size_t old_size, size_t new_size)
-{
-    (void)context;
-    (void)old_size;
-    if (new_size == 0) {
-        free(p);
-        return NULL;
-    }
-    return realloc(p, new_size);
-}
-
 static void take_up(struct mp_worker *w)
 {
-    w->alloc = (struct mp_alloc){.resize = heap_resize};
+    w->alloc = mp_libc_alloc;
     w->args_block = MP_ARENA_NONE;
     w->nested_free = MP_WORKER_NONE;
     w->value_bytes_max = MP_VALUE_BYTES_MAX;

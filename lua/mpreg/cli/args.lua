@@ -7,9 +7,9 @@
 ---       arguments = { { "FUN", "help" }, { "ARG", "help", count = "*" } },
 ---       flags = { { "-t --timeout", "5s", "help", type = args.duration }, … } }
 ---
---- A flag with a placeholder (its second element) takes a value; one with false does not. `many`
+--- A flag with a metavar (its second element) takes a value; one with false does not. `many`
 --- (how often at most, or true) gives a list. Results stand under the last long name, with `_` for
---- `-`. What a shell may offer for an argument or a value follows from its name or placeholder,
+--- `-`. What a shell may offer for an argument or a value follows from its name or metavar,
 --- unless `complete` says otherwise: see mpreg.cli.complete.
 
 local suggest = require "mpreg.suggest"

@@ -7,7 +7,7 @@
 --- cannot be known now is not offered.
 ---
 --- What may stand somewhere follows from the commands' own descriptions (mpreg.cli.args): flags,
---- and for arguments and values their names and placeholders, or what `complete` says instead:
+--- and for arguments and values their names and metavars, or what `complete` says instead:
 ---
 ---     "json|text"                  these words
 ---     "FUN", "NODE", …             a kind of name, see KINDS
@@ -244,9 +244,9 @@ local function add_kind(self, kind)
   end
 end
 
-local function kind_of(item, placeholder, before)
+local function kind_of(item, metavar, before)
   local kind = item.complete
-  if kind == nil then return placeholder end
+  if kind == nil then return metavar end
   if type(kind) == "table" then return kind[before] end
   return kind
 end
