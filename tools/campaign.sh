@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The long campaign of the simulator: fresh seeds of mixed worlds, then what takes hours of virtual
-# time or thousands of nodes. As many worlds side by side as there are cores; a line for each part
-# that is done, one summary, exit 1 if any promise broke.
+# The long campaign of the simulator: fresh seeds of mixed worlds, a tenth as many of deploys, and what
+# takes hours of virtual time or thousands of nodes. As many worlds side by side as there are cores; a
+# line for each part that is done, one summary, exit 1 if any promise broke.
 #
 #   tools/campaign.sh [--build DIR] [--first SEED] [--seeds N] [--jobs N] [--only REGEX]
 #
 # An interrupted campaign goes on with --first: the progress lines name the seeds that are done. Seed
 # 0 (the default) means fresh ones, from the clock. --only picks parts by their name, for example
-# --only '^mixed', '^loss', '^idle', '^partition'. Output is kept in BUILD/campaign/.
+# --only '^mixed', '^deploy', '^loss', '^idle', '^partition'. Output is kept in BUILD/campaign/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=build first=0 seeds=100000 jobs=$(nproc) only=
@@ -53,6 +53,11 @@ parts() {
         printf 'mixed %d to %d\tmixed --nodes %d --seed %d --seeds %d\n' "$seed" $((seed + count - 1)) \
             "${sizes[$((i % ${#sizes[@]}))]}" "$seed" "$count"
         seed=$((seed + count)) left=$((left - count)) i=$((i + 1))
+    done
+    for ((left = seeds / 10, seed = first, i = 0; left > 0; left -= count, seed += count, i++)); do
+        count=$((left < batch ? left : batch))
+        printf 'deploy %d to %d\tdeploy --nodes %d --seed %d --seeds %d\n' "$seed" \
+            $((seed + count - 1)) $((3 + i % 7)) "$seed" "$count"
     done
 }
 

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "${1:-$(dirname "$0")/..}"
 flags=(-std=c11 -D_GNU_SOURCE '-DMPREG_VERSION="0"' -I. -Wall -Wextra -Wshadow -Wstrict-prototypes
     -Werror -fsyntax-only -x c)
-outside=$(pkg-config --cflags luajit libuv yajl libedit)
+outside=$(pkg-config --cflags luajit libuv yajl libedit sqlite3)
 
 # shellcheck disable=SC2086  # the flags of pkg-config are a list
 alone() {

@@ -21,6 +21,7 @@ local ALLOWED = {
   binding = { "self", "base", "wire", "json", "client", "host/ring" },
   worker = { "self", "base", "wire", "client", "binding", "host/ring" },
   session = { "self", "base", "wire", "client", "binding", "worker" },
+  check = { "self", "base", "wire", "binding", "worker" },
   main = { "any" },
 }
 
@@ -34,6 +35,7 @@ local OUTSIDE = {
   binding = { "libc", "uv", "lua", "edit" },
   worker = { "libc", "uv", "lua" },
   session = { "libc", "lua" },
+  check = { "libc", "lua" },
   main = { "libc", "uv", "openssl", "sqlite", "lua", "yajl" },
   spec = { "libc", "uv", "openssl", "sqlite", "lua", "yajl", "cmocka" },
 }

@@ -8,7 +8,7 @@
 set -euo pipefail
 
 build=(gcc libc6-dev make cmake pkg-config binutils libluajit-5.1-dev libuv1-dev libyajl-dev libssl-dev
-    libedit-dev)
+    libedit-dev libsqlite3-dev)
 run=(luajit lua-cjson)
 test=(lua-busted libcmocka-dev clang libclang-rt-dev llvm clang-format lua-check lua-luv lua-messagepack
     luarocks python3 python3-msgpack iproute2 groff-base zsh fish)

@@ -105,21 +105,25 @@ end
 
 --- MessagePack of what a query asks for beyond its kind; empty if that is nothing.
 local function query_options(opts)
-  if opts.on == nil and opts.name == nil then return "" end
-  return (assert(codec.encode { on = opts.on, name = opts.name }))
+  local options = { on = opts.on, name = opts.name }
+  for key, value in pairs(opts.options or {}) do options[key] = value end
+  if next(options) == nil then return "" end
+  return (assert(codec.encode(options)))
 end
 
 --- Asks a node something: the one that is connected, or the one that it shall pass the question on
 --- to.
 ---@param what string
 ---@param payload? string
----@param opts? { timeout_ms?: number, on?: string, name?: string }  on: the node that answers
+---@param opts? { timeout_ms?: number, on?: string, name?: string, options?: table,
+---  on_tick?: fun() }  on: the node that answers; options: further ones of this question; on_tick:
+---  called each second until the answer is there
 ---@return string? answer
 ---@return table? ERROR
 function Client:query_bytes(what, payload, opts)
   opts = opts or {}
   local answer, err = self._conn:query(what, payload,
-    { timeout_ms = opts.timeout_ms, options = query_options(opts) })
+    { timeout_ms = opts.timeout_ms, options = query_options(opts) }, opts.on_tick)
   if not answer then return nil, to_error(err) end
   return answer
 end
@@ -219,7 +223,8 @@ end
 --- Asks a node something: "functions", "nodes", "modules", "status", "links" …
 ---@param what string
 ---@param payload? any
----@param opts? { timeout?: string|number, on?: string, name?: string }  on: the node that answers
+---@param opts? { timeout?: string|number, on?: string, name?: string, options?: table }  on: the
+---  node that answers; options: further ones of this question
 ---@return any answer
 ---@return table? ERROR
 function Client:query(what, payload, opts)
@@ -231,6 +236,7 @@ function Client:query(what, payload, opts)
   end
   return result_of(self:query_bytes(what, bytes, {
     timeout_ms = opts.timeout_ms or milliseconds(opts.timeout, 2), on = opts.on, name = opts.name,
+    options = opts.options,
   }))
 end
 

@@ -14,6 +14,7 @@ from protocol_spec import (CALL, CANCEL, ERROR, QUERY, RESULT, RUN, SANITIZED, C
                            frame, is_closed, pack, unpack)
 
 HELLO, REFUSED, PING, PONG, SYNC, WANT, HAVE, FETCH, RELEASE, FORWARD = range(32, 42)
+STAGE, SWITCH, CODE, LIST = range(43, 47)
 SEED = int(os.environ.get("MPREG_SEED", random.randrange(1 << 32)))
 GROWTH_KIB = (400 if SANITIZED else 40) * 1024
 
@@ -306,7 +307,7 @@ def calls_of_peers_are_checked():
 
         good = ["mpreg.echo", 10 ** 9, "", [], 1, 0, None, 0, 0, ""]
         assert call(*good) == (RESULT, 1)
-        assert call(*good, "of a later version") == (RESULT, 1)
+        assert call(*good, b"", "of a later version") == (RESULT, 1)
         for place, values in enumerate([
                 ["", "x", "no.such", "x" * 500, None, 5], [0, 1, -1, None], ["9.9.9", "x" * 500, 5],
                 [["gpu"], ["a b"], ["x"] * 100, 5, None], [-1, None], [-1, 1 << 40, 10 ** 6, None], [],
@@ -350,6 +351,114 @@ def what_is_held_for_others_is_not_given_out():
             assert p.answer(32)[0] in (RESULT, ERROR)
         p.pings()
     is_sane(native.NODE)
+
+
+# --- code ---
+
+HASH = bytes(range(32))
+
+
+def entry(module="m", epoch=None, node="evil", unit=HASH, nodes=()):
+    """A deploy of a module that nobody keeps."""
+    epoch = epoch or int(time.time() * 1000) * 1024
+    return [module, epoch, node, 0, False, False, "1.0.0", HASH, unit, 0, 0, "", b"", 0, "", "them",
+            1 if nodes else 0, list(nodes)]
+
+
+def shortest(v):
+    """MessagePack as the entries of a history are written, so that their bytes are the same everywhere."""
+    def head(size, fix, fix_max, wide):
+        if fix is not None and size <= fix_max:
+            return bytes([fix | size])
+        for code, form, most in wide:
+            if code and size <= most:
+                return bytes([code]) + struct.pack(form, size)
+        raise ValueError(size)
+    if isinstance(v, bool):
+        return b"\xc3" if v else b"\xc2"
+    if isinstance(v, int):
+        return head(v, 0, 127, ((0xcc, "B", 255), (0xcd, ">H", 65535), (0xce, ">I", 2**32 - 1),
+                                (0xcf, ">Q", 2**64 - 1)))
+    if isinstance(v, bytes):
+        return head(len(v), None, 0, ((0xc4, "B", 255), (0xc5, ">H", 65535))) + v
+    if isinstance(v, str):
+        return head(len(v), 0xa0, 31, ((0xd9, "B", 255), (0xda, ">H", 65535))) + v.encode()
+    return head(len(v), 0x90, 15, ((0xdc, ">H", 65535),)) + b"".join(shortest(x) for x in v)
+
+
+def answered(p, kind, number, meta=b"", payload=b""):
+    """What a request about code is answered with; the node is told that we keep no code."""
+    p.send(frame(kind, number, meta, payload))
+    while True:
+        other, id, _, value = p.next_frame()
+        if other == CODE:
+            p.send(frame(ERROR, id, b"", pack({"code": "NOT_FOUND", "reason": "NO_CODE", "message": "no"})))
+        elif id == number and other in (RESULT, ERROR):
+            return other, unpack(value) if value else None
+
+
+@test
+def requests_about_code_are_checked():
+    node = Node()
+    try:
+        with Peer(node) as p:
+            p.greeted()
+            good = [HASH, 1, 0, ""]
+            for meta in ([], [HASH], [b"x", 1, 0, ""], ["x", 1, 0, ""], good[:3] + [5], good[:3] + ["x" * 500],
+                         [HASH, -1, 0, ""], 5, "x"):
+                assert answered(p, STAGE, 41, pack(meta))[0] == ERROR, meta
+            for unit in (b"\xc1", pack(5), pack([]), pack([["m"]]), pack([["m", 5]]), pack([["..", "x"]]),
+                         pack([["b", "x"], ["a", "x"]]), pack([["a", "x"], ["a", "y"]]), b"\xdd\xff\xff\xff\xff"):
+                assert answered(p, STAGE, 42, pack(good), unit)[0] == ERROR, unit
+            # Other code than its hash says; a clock that is a day ahead.
+            assert error_of(answered(p, STAGE, 43, pack(good), pack([["m", "return {}"]])), "DATA_LOSS")
+            late = [HASH, 1, (int(time.time() * 1000) + 86400000) * 1024, ""]
+            error = error_of(answered(p, STAGE, 44, pack(late)), "FAILED_PRECONDITION")
+            assert error["reason"] == "CLOCK_SKEW" and "clock" in error["message"], error
+            for meta in (b"", pack([]), pack([b"x"]), pack([5]), pack(["x" * 32])):
+                assert answered(p, CODE, 45, meta)[0] == ERROR, meta
+            error_of(answered(p, CODE, 46, pack([HASH])), "NOT_FOUND")
+            for release in (b"", b"\xc1", pack(5), pack([]), pack([[]]), pack([["m"] * 8]), b"\xdd\xff\xff\xff\xff",
+                            pack([["m", False, "1", HASH, b"short", 0, False, []]]),
+                            pack([["m", False, "1", HASH, HASH, 0, False, ["x"] * 100]])):
+                assert answered(p, LIST, 47, b"", release)[0] == ERROR, release
+            # One that could be, of code that nobody has.
+            release = pack([["m", False, "1.0.0", HASH, HASH, 0, False, []]])
+            assert answered(p, LIST, 48, b"", release)[0] == ERROR
+            p.pings()
+        is_sane(node)
+    finally:
+        assert node.stop() == 0
+
+
+@test
+def a_history_may_be_invented():
+    node = Node()
+    try:
+        with Peer(node) as p:
+            p.greeted()
+            for bad in (b"", b"\xc1", pack(5), pack([5]), pack([[]]), shortest([entry()[:5]]),
+                        shortest([entry(module="..")]), shortest([entry(node="a b")]),
+                        shortest([entry(unit=b"")]), shortest([entry(nodes=["x"] * 65)])):
+                p.send(frame(SWITCH, 51, b"", bad))
+                assert p.answer(51)[0] in (RESULT, ERROR), bad
+            late = entry(epoch=(int(time.time() * 1000) + 86400000) * 1024)
+            error = error_of(answered(p, SWITCH, 52, b"", shortest([late])), "FAILED_PRECONDITION")
+            assert error["reason"] == "CLOCK_SKEW", error
+            rng = random.Random(SEED)
+            whole = shortest([entry("m%d" % i) for i in range(50)])
+            for _ in range(300):
+                spoilt = bytearray(whole)
+                for _ in range(1 + rng.randrange(8)):
+                    spoilt[rng.randrange(len(spoilt))] = rng.randrange(256)
+                p.send(frame(SYNC, rng.choice((5, 6, 7)), b"", bytes(spoilt[:rng.randrange(len(spoilt))])))
+            p.pings()
+            # What it claims to be live cannot be had: what was live before stays, and the node serves.
+            kind, value = answered(p, SWITCH, 53, b"", shortest([entry("m")]))
+            assert kind in (RESULT, ERROR), value
+        is_sane(node)
+    finally:
+        assert node.stop() == 0
 
 
 # --- lists of members ---
@@ -487,7 +596,8 @@ def a_peer_that_stops_reading_disturbs_nobody():
             assert sent < 20000, "a gigabyte of unread answers was taken in"
             is_sane(node)
             grown = node.rss_kib() - before
-            assert grown < (512 if SANITIZED else 192) * 1024, "%d KiB for %d unread answers" % (grown, sent)
+            # The link is closed at 128 MiB and --value-max unsent, which are 192; their blocks cost a little more.
+            assert grown < (512 if SANITIZED else 224) * 1024, "%d KiB for %d unread answers" % (grown, sent)
         is_sane(node)
     finally:
         assert node.stop() == 0

@@ -47,6 +47,7 @@ describe("mpreg-sim", function()
       { "graph", "--nodes", 3, "--seed", 3, "--seeds", 3 },
       { "catalog", "--nodes", 6, "--seed", 4 },
       { "membership", "--nodes", 6, "--seed", 5, "--crashes", 5 },
+      { "deploy", "--nodes", 4, "--seed", 6, "--seeds", 4 },
     }
     for _, case in ipairs(cases) do
       local args = { "-o", "json", unpack(case) }
@@ -114,6 +115,7 @@ describe("mpreg-sim", function()
       { { "weather" }, "unknown scenario weather" },
       { { "mixed", "--nodes", 1 }, "needs more nodes than 1" },
       { { "graph", "--nodes", 0 }, "needs more nodes than 0" },
+      { { "deploy", "--nodes", 61 }, "takes at most 60 nodes" },
       { { "mixed", "--defect", "frogs" }, "unknown defect frogs" },
       { { "mixed", "--defect" }, "unknown defect" },
       { { "--check-defects", "--defect", "frogs" }, "unknown defect frogs" },

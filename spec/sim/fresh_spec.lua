@@ -20,3 +20,16 @@ describe("fresh seeds of mixed", function()
     end)
   end
 end)
+
+describe("fresh seeds of deploy", function()
+  after_each(node.stop_all)
+
+  local seed = string.format("%d", FIRST * 1000)
+  it(("keep every promise, twice the same: 100 from %s (MPREG_SEED=%d)"):format(
+    seed, FIRST), function()
+    local first = sim.live("deploy", "--nodes", 4, "--seed", seed, "--seeds", 100)
+    local second = sim.live("deploy", "--nodes", 4, "--seed", seed, "--seeds", 100)
+    assert.equal(first.digest, second.digest)
+    assert.is_true(first.changes > 100 and first.changes_refused > 100)
+  end)
+end)

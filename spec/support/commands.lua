@@ -12,17 +12,21 @@ local exit = require "mpreg.cli.exit"
 local M = {}
 
 --- The native connection of mpreg.client, answering from a function.
-local function new_conn(answer, asked)
+---@param answer fun(what: string, query: table, payload: any): any, table?
+---@param asked? string[]  what was asked is appended
+---@return table
+function M.conn(answer, asked)
+  asked = asked or {}
   local conn = {}
-  local function ask(what, options)
+  local function ask(what, options, payload)
     local query = options ~= "" and codec.decode(options) or {}
     asked[#asked + 1] = query.on and what .. " on " .. query.on
       or query.name and what .. " " .. query.name or what
-    local value, err = answer(what, query)
+    local value, err = answer(what, query, payload and codec.decode(payload))
     if value == nil then return nil, (assert(codec.encode(err))) end
     return (assert(codec.encode(value)))
   end
-  function conn.query(_, what, _, opts) return ask(what, opts.options) end
+  function conn.query(_, what, payload, opts) return ask(what, opts.options, payload) end
   function conn.queries(_, what, list)
     local answers = {}
     for i, options in ipairs(list) do
@@ -38,7 +42,7 @@ end
 --- Runs a command. `opts`: color and width, as on a terminal.
 ---@param name string
 ---@param words string[]
----@param answer fun(what: string, query: table): any, table?
+---@param answer fun(what: string, query: table, payload: any): any, table?
 ---@param opts? { color?: boolean, width?: number }
 ---@return table
 function M.run(name, words, answer, opts)
@@ -47,7 +51,7 @@ function M.run(name, words, answer, opts)
   local result = { asked = {} }
   local options, err = args.parse(command.command, words)
   if not options then return { code = exit.of_error(err), out = "", err = err } end
-  local conn = new_conn(answer, result.asked)
+  local conn = M.conn(answer, result.asked)
   local connect = native.connect
   native.connect = function() return conn end
   local parts = {}

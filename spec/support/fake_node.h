@@ -137,6 +137,8 @@ static bool fake_node_handle_query(struct fake_conn *c, uint64_t id, struct mp_s
             kill(getpid(), SIGINT);
         c->hanging = id;
     } else if (!mp_slice_is(what, "query.close")) {
+        if (mp_slice_is(what, "query.slow"))
+            usleep(1200000);
         fake_node_answer(c, MP_FRAME_RESULT, id, meta);
     }
     return !mp_slice_is(what, "query.close");

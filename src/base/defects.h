@@ -26,7 +26,13 @@
       "calls on a link that closed are never answered")                                            \
     X(ANSWER_TWICE, "answer-twice", "the end of a link answers calls that were answered")          \
     X(KEEP_HELD, "keep-held", "results held for a run are never released")                         \
-    X(IGNORE_CANCEL, "ignore-cancel", "a cancelled call is not cancelled on its node")
+    X(IGNORE_CANCEL, "ignore-cancel", "a cancelled call is not cancelled on its node")             \
+    X(SWITCH_BEFORE_KEEP, "switch-before-keep",                                                    \
+      "others switch to a deploy that is not kept yet where it was made")                          \
+    X(RELEASE_IGNORED, "release-ignored", "a call from elsewhere gets what is live here")          \
+    X(RETIRE_NAMED, "retire-named", "a release is let go of that calls still have")                \
+    X(ABORT_HALF, "abort-half", "a deploy that was refused is live on those that had it ready")    \
+    X(LIVE_UNTOLD, "live-untold", "a deploy is said to be live on nodes that have not said so")
 
 enum mp_defect {
 #define MP_DEFECT_ENUM(constant, name, what) MP_DEFECT_##constant,

@@ -57,10 +57,13 @@
 #define MP_CRASH_LOOP_MS_MAX    300000
 
 /* --- modules --- */
-#define MP_MODULES_MAX           4096
+#define MP_MODULES_MAX           4096        /* names; more: left out, TOO_MANY_MODULES */
 #define MP_MODULE_BYTES_MAX      (16u << 20) /* a source file; larger: the module is left out */
 #define MP_MODULE_FUNCTIONS_MAX  4096
-#define MP_LOAD_FOLDER_DEPTH_MAX 32 /* folders below --load */
+#define MP_UNIT_MODULES_MAX      512         /* modules that are deployed together */
+#define MP_UNIT_BYTES_MAX        (32u << 20) /* their sources */
+#define MP_UNIT_HASH_BYTES       32          /* SHA-256 */
+#define MP_LOAD_FOLDER_DEPTH_MAX 32          /* folders below --load */
 
 /* --- graphs --- */
 #define MP_GRAPH_EACH_MAX        1000000      /* elements of one `each`; more: TOO_LARGE */
@@ -125,6 +128,39 @@
 #define MP_CATALOG_TOMBSTONES_MAX     1024 /* forgotten nodes; more: the oldest is let go */
 #define MP_CATALOG_NODES_MAX          (1u << 20) /* numbers of nodes; membership gives no higher */
 #define MP_CATALOG_SHOWN_MAX          8          /* nodes named in a message; then "and 7 more" */
+
+/* --- deploys --- */
+#define MP_DEPLOY_ENTRY_BYTES_MAX 8192       /* of one change; larger: refused */
+#define MP_DEPLOY_ENTRIES_MAX     (1u << 20) /* changes of all modules; more: refused, HISTORY_FULL */
+#define MP_DEPLOY_NODES_MAX       64         /* --only or --skip; more: refused */
+#define MP_DEPLOY_BY_BYTES_MAX    128        /* who asked for a change; longer: refused */
+#define MP_DEPLOY_AHEAD_MS        10000      /* a stamp ahead of the clock; more: CLOCK_SKEW */
+#define MP_DEPLOY_EXPECT_MIN      8          /* digits that --expect takes; fewer: BAD_OPTION */
+#define MP_DEPLOY_MARKED_MS       86400000   /* `modules` marks what was overtaken for so long */
+#define MP_DEPLOY_SHOWN_MAX       8          /* versions named in a message; then "and 7 more" */
+#define MP_RELEASE_BYTES          16         /* of the id of a release */
+#define MP_RELEASES_MAX           1024       /* that calls under way name */
+#define MP_UNITS_MAX              1024       /* that a node has or gathers at once */
+#define MP_DEPLOYS_MAX            64         /* under way on a node, its own and those of others */
+#define MP_DEPLOY_STAGE_MS        5000       /* until every node has the code ready */
+#define MP_DEPLOY_SWITCH_MS       5000       /* then until every node says that it has switched */
+#define MP_RELEASE_KEPT_MS        1000       /* a release that no call has any more */
+#define MP_UNIT_KEPT_MS           8000       /* code that no release names, in memory */
+#define MP_UNIT_RETRY_MS          1000       /* before code that could not be had is tried again */
+#define MP_CODE_SWEEP_MS          500
+#define MP_STORE_REQUESTS_MAX     1024 /* that the store has not answered; more: QUEUE_FULL */
+#define MP_CHECKS_MAX             2    /* processes that try units; the other units wait */
+#define MP_CHECKS_WAITING_MAX     64   /* units that wait to be tried; more: QUEUE_FULL */
+#define MP_CHECK_BYTES_MAX        (256u << 20) /* Lua's memory in such a process; more: refused */
+#define MP_CHECK_REQUEST_BYTES_MAX                                                                 \
+    (128u << 20) /* a unit and what it may require; more: TOO_LARGE */
+#define MP_CHECK_ANSWER_BYTES_MAX (MP_UNIT_BYTES_MAX + (1u << 20)) /* more: TOO_LARGE */
+#define MP_CHECK_TIMEOUT_MS       3000  /* from request to answer; longer: killed, LOAD_TIMEOUT */
+#define MP_CHECK_SPARE_MS         60000 /* a process is kept ready so long after the last check */
+#define MP_UNITS_LOADED_MAX       4096  /* in the workers at once; more: TOO_MANY_UNITS */
+#define MP_MODULE_NUMBERS_MAX     (16 * MP_MODULES_MAX) /* of all units; more: TOO_MANY_UNITS */
+#define MP_UNIT_LOAD_WAIT_MS      250 /* a load counts as done, whoever is not done then */
+#define MP_UNIT_CRASHES_MAX       3   /* workers in a row that a unit ends; then it is withheld */
 
 /* --- other nodes --- */
 #define MP_SEEDS_MAX         64    /* --join; more: refused */

@@ -3,6 +3,7 @@
  * libuv: so everything that touches Lua there runs under lua_cpcall, and an error waits on the
  * stack until the loop has returned. */
 #include "src/binding/client.h"
+#include "src/binding/jobs.h"
 #include "src/binding/libc_alloc.h"
 
 #include <lauxlib.h>
@@ -20,11 +21,13 @@
 #define INTERRUPT_MS 1000 /* how long the end of an interrupted request is awaited */
 #define EVAL_MS      5000 /* the same of an `eval`: a session may have to be ended first */
 #define QUERIES_MAX  256  /* asked at once by one `queries` */
+#define TICK_MS      1000 /* how often somebody is told that a query is not answered yet */
 
 struct conn {
     uv_loop_t loop;
     uv_signal_t sigint;
     uv_timer_t patience;
+    uv_timer_t ticks;         /* while a query takes long */
     struct mp_client *client; /* NULL: closed */
     bool has_loop;
     bool is_busy;
@@ -154,6 +157,7 @@ static void block(struct conn *c)
         uv_run(&c->loop, UV_RUN_DEFAULT);
     uv_signal_stop(&c->sigint);
     uv_timer_stop(&c->patience);
+    uv_timer_stop(&c->ticks);
 }
 
 static void on_closed(void *context)
@@ -172,6 +176,7 @@ static void close_conn(struct conn *c)
         mp_client_close(c->client, c, on_closed);
     uv_close((uv_handle_t *)&c->sigint, NULL);
     uv_close((uv_handle_t *)&c->patience, NULL);
+    uv_close((uv_handle_t *)&c->ticks, NULL);
     uv_run(&c->loop, UV_RUN_DEFAULT);
     int status = uv_loop_close(&c->loop);
     mp_assert(status == 0);
@@ -258,8 +263,11 @@ static int native_connect(lua_State *L)
     c->has_loop = true;
     uv_timer_init(&c->loop, &c->patience);
     c->patience.data = c;
+    uv_timer_init(&c->loop, &c->ticks);
+    c->ticks.data = c;
     if (uv_signal_init(&c->loop, &c->sigint) != 0) {
         uv_close((uv_handle_t *)&c->patience, NULL);
+        uv_close((uv_handle_t *)&c->ticks, NULL);
         uv_run(&c->loop, UV_RUN_DEFAULT);
         uv_loop_close(&c->loop);
         c->has_loop = false;
@@ -326,6 +334,24 @@ static int pass_event(lua_State *L)
     return 0;
 }
 
+/* Calls the event function; an error in it ends the request. */
+static void tell(struct conn *c, struct arrival *a)
+{
+    if (c->on_event == LUA_NOREF || c->interrupts != 0 || c->has_failed)
+        return;
+    c->has_failed = lua_cpcall(c->L, pass_event, a) != 0;
+    if (c->has_failed) {
+        mp_client_cancel(c->client, c->id);
+        uv_timer_start(&c->patience, on_patience, c->interrupt_ms, 0);
+    }
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct arrival a = {.c = (struct conn *)timer->data, .reference = LUA_NOREF};
+    tell(a.c, &a);
+}
+
 static void on_answer(void *context, uint64_t id, enum mp_client_answer answer,
                       struct mp_slice payload)
 {
@@ -334,13 +360,7 @@ static void on_answer(void *context, uint64_t id, enum mp_client_answer answer,
     if (id != c->id || c->is_done)
         return; /* of a request that was given up on */
     if (answer == MP_CLIENT_EVENT) {
-        if (c->on_event == LUA_NOREF || c->interrupts != 0 || c->has_failed)
-            return;
-        c->has_failed = lua_cpcall(c->L, pass_event, &a) != 0;
-        if (c->has_failed) {
-            mp_client_cancel(c->client, id);
-            uv_timer_start(&c->patience, on_patience, c->interrupt_ms, 0);
-        }
+        tell(c, &a);
         return;
     }
     c->answer = answer;
@@ -528,10 +548,22 @@ static int conn_query(lua_State *L)
     if (!lua_isnoneornil(L, 3))
         q.payload = check_bytes(L, 3);
     read_query_options(L, 4, &q);
+    if (!lua_isnoneornil(L, 5))
+        luaL_checktype(L, 5, LUA_TFUNCTION);
     prepare(L, c);
+    if (!lua_isnoneornil(L, 5)) {
+        lua_pushvalue(L, 5);
+        c->on_event = luaL_ref(L, LUA_REGISTRYINDEX);
+        uv_update_time(&c->loop);
+        uv_timer_start(&c->ticks, on_tick, TICK_MS, TICK_MS);
+    }
     enum mp_err err = mp_client_query(c->client, q.what, q.options, q.payload, q.timeout_ms, c,
                                       on_answer, &c->id);
-    return err != MP_OK ? return_refusal(L, c, err) : finish(L, c);
+    if (err == MP_OK)
+        return finish(L, c);
+    uv_timer_stop(&c->ticks);
+    luaL_unref(L, LUA_REGISTRYINDEX, c->on_event);
+    return return_refusal(L, c, err);
 }
 
 /* eval(WHAT, OPTIONS, TEXT, {timeout_ms =}, function(event) … end) */
@@ -843,6 +875,7 @@ int mp_client_open(lua_State *L)
     lua_setfield(L, -2, "connect");
     lua_pushcfunction(L, native_bench);
     lua_setfield(L, -2, "bench");
+    mp_jobs_register(L);
     mp_system_register(L);
     return 1;
 }

@@ -5,7 +5,8 @@
  *   conn, ERROR = native.connect{nodes = {"127.0.0.1:7400", …}, timeout_ms = n}
  *   result, error = conn:call(fun, args, {timeout_ms, version, on, cluster, retries, wait, needs})
  *   run, error = conn:run(graph, {timeout_ms, trace, follow, detach}, function(event) … end)
- *   result, error = conn:query(what, payload, {timeout_ms, options})   -- payload may be nil
+ *   result, error = conn:query(what, payload, {timeout_ms, options}, function() … end)
+ *     -- payload may be nil; the function is called each second until the answer is there
  *   list, error = conn:queries(what, {options, …}, {timeout_ms})   -- the same of many, at once
  *   result, error = conn:eval(what, options, text, {timeout_ms}, function(event) … end)
  *   conn:close()   conn:node()   -- "HOST:PORT" that answered
@@ -31,8 +32,13 @@
  *   native.terminal_width()  → columns of stdout's or stderr's terminal, or nil if neither is one
  *   native.now()             → seconds of a monotonic clock, with a fraction
  *   native.list(path)        → {{name =, type = "file" | "folder" | "link" | "other"}, …} by name,
- * or nil, message native.stat(path)        → {type =, size =, mtime =} (links followed), or nil,
- * message native.realpath(path)    → path, or nil, message native.cwd()             → path */
+ *                              or nil, message
+ *   native.stat(path)        → {type =, size =, mtime =} (links followed), or nil, message
+ *   native.realpath(path)    → path, or nil, message
+ *   native.cwd()             → path
+ *   native.who()             → "user@host", at most 128 bytes
+ *   native.pid()             → of this process
+ *   native.jobs()            → see jobs.h */
 #pragma once
 
 #include <lua.h>

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <lauxlib.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -13,6 +14,7 @@
 #include <uv.h>
 
 #define PATH_BYTES_MAX 4096
+#define WHO_BYTES_MAX  128
 
 static int return_errno(lua_State *L, int number)
 {
@@ -145,13 +147,41 @@ static int cwd(lua_State *L)
     return 1;
 }
 
+/* A user without a name, as in many a container, is told by number. */
+static int who(lua_State *L)
+{
+    char text[WHO_BYTES_MAX + 1];
+    char user[64];
+    char host[UV_MAXHOSTNAMESIZE];
+    size_t size = sizeof(host);
+    uv_passwd_t passwd;
+    if (uv_os_get_passwd(&passwd) == 0) {
+        snprintf(user, sizeof(user), "%s", passwd.username);
+        uv_os_free_passwd(&passwd);
+    } else {
+        snprintf(user, sizeof(user), "uid%ld", (long)getuid());
+    }
+    if (uv_os_gethostname(host, &size) != 0)
+        host[0] = '\0';
+    snprintf(text, sizeof(text), "%s@%s", user, host);
+    lua_pushstring(L, text);
+    return 1;
+}
+
+static int pid(lua_State *L)
+{
+    lua_pushinteger(L, getpid());
+    return 1;
+}
+
 void mp_system_register(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"isatty", is_tty},  {"terminal_width", terminal_width},
         {"now", now},        {"list", list},
         {"stat", stat_path}, {"realpath", real_path},
-        {"cwd", cwd},        {NULL, NULL},
+        {"cwd", cwd},        {"who", who},
+        {"pid", pid},        {NULL, NULL},
     };
     luaL_register(L, NULL, functions);
 }

@@ -4,5 +4,5 @@
 
 #include <lua.h>
 
-/* Sets isatty, terminal_width, now, list, stat, realpath and cwd in the table on top. */
+/* Sets isatty, terminal_width, now, list, stat, realpath, cwd, who and pid in the table on top. */
 void mp_system_register(lua_State *L);

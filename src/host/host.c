@@ -12,6 +12,7 @@
 #include "src/host/host.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,8 +23,11 @@
 #include <unistd.h>
 
 #include "src/base/assert.h"
+#include "src/host/check.h"
 #include "src/host/host_internal.h"
 #include "src/host/sessions.h"
+#include "src/host/store.h"
+#include "src/host/units.h"
 
 #define SPIN_MAX        MP_US(50)
 #define SPIN_POLL_EVERY MP_US(5)
@@ -135,6 +139,30 @@ static void carry_out(struct mp_host *h, const struct mp_node_effect *e)
     case MP_NODE_STOP:
         stop_at_once(h, e->payload.bytes);
         break;
+    case MP_NODE_CHECK_UNIT:
+        mp_check_unit(h, e);
+        break;
+    case MP_NODE_KEEP_UNIT:
+        mp_units_keep(h, e);
+        break;
+    case MP_NODE_KEEP_ENTRIES:
+        mp_units_keep_entries(h, e);
+        break;
+    case MP_NODE_READ_UNIT:
+        mp_units_read(h, e);
+        break;
+    case MP_NODE_LOAD_UNIT:
+        mp_units_load(h, e);
+        break;
+    case MP_NODE_UNLOAD_UNIT:
+        mp_units_unload(h, e);
+        break;
+    case MP_NODE_OPEN_RELEASE:
+        mp_units_open_release(h, e);
+        break;
+    case MP_NODE_CLOSE_RELEASE:
+        mp_units_close_release(h, e);
+        break;
     }
 }
 
@@ -181,6 +209,12 @@ void mp_host_step(struct mp_host *h, const struct mp_node_event *ev)
     h->is_stepping = false;
 }
 
+void mp_host_tell(struct mp_host *h, const struct mp_node_event *ev)
+{
+    mp_assert(!h->is_stepping);
+    mp_host_step(h, ev);
+}
+
 /* --- time --- */
 
 /* libuv fires timers before it polls: one that is due when the loop is entered would leave nothing
@@ -207,8 +241,12 @@ static mp_time next_deadline(struct mp_host *h)
     mp_time dial = mp_dial_deadline(h);
     mp_time seeds = mp_seeds_deadline(h);
     mp_time sessions = mp_sessions_deadline(h);
+    mp_time units = mp_units_deadline(h);
+    mp_time checks = mp_checks_deadline(h);
     at = dial < at ? dial : at;
     at = sessions < at ? sessions : at;
+    at = units < at ? units : at;
+    at = checks < at ? checks : at;
     return seeds < at ? seeds : at;
 }
 
@@ -240,6 +278,8 @@ static void fire_due(struct mp_host *h)
     mp_dial_check(h);
     mp_seeds_check(h);
     mp_sessions_check(h);
+    mp_units_check(h);
+    mp_checks_check(h);
     if (h->is_drained && !mp_sessions_are_running(h))
         h->is_over = true;
     if (h->is_draining && h->now >= h->drain_at && !h->is_over) {
@@ -345,7 +385,8 @@ static void sleep_until_woken(struct mp_host *h)
 
 static void tell_ready(struct mp_host *h)
 {
-    if (h->is_ready_told || h->is_draining || h->is_over || !mp_workers_all_ready(h))
+    if (h->is_ready_told || h->is_draining || h->is_over || !mp_workers_all_ready(h) ||
+        mp_units_are_loading(h) || !mp_node_has_code(h->node))
         return;
     h->is_ready_told = true;
     mp_net_accept(h);
@@ -457,7 +498,8 @@ static void shut_down(struct mp_host *h)
     mp_seeds_stop(h);
     mp_net_close_all(h);
     mp_workers_kill_all(h);
-    while (mp_sessions_kill_all(h) || h->workers_alive != 0) {
+    mp_store_stop(h->store); /* what was to be kept is kept */
+    while (mp_sessions_kill_all(h) || mp_checks_kill_all(h) || h->workers_alive != 0) {
         uv_run(&h->loop, UV_RUN_ONCE);
         h->now = mp_host_clock();
         mp_workers_kill_all(h);
@@ -521,6 +563,23 @@ static bool open_data(struct mp_host *h)
     return true;
 }
 
+/* What was kept goes to `entries`. */
+static bool open_store(struct mp_host *h, struct mp_buf *entries)
+{
+    char text[2 * PATH_MAX];
+    struct mp_text why;
+    mp_text_init(&why, text, sizeof(text));
+    if (!mp_store_open(&h->store, mp_data_dir(h->data), mp_data_is_temporary(h->data), entries,
+                       &why) ||
+        !mp_store_start(h->store, &h->loop, h->cfg->name, h, &why)) {
+        mp_log(3, "%s", text);
+        return false;
+    }
+    mp_units_init(h);
+    mp_checks_init(h);
+    return true;
+}
+
 static int compare_names(const void *a, const void *b)
 {
     const struct mp_slice *left = a;
@@ -576,6 +635,8 @@ static bool open_arena(struct mp_host *h)
 static void free_host(struct mp_host *h)
 {
     mp_node_free(h->node);
+    mp_units_fini(h);
+    mp_checks_fini(h);
     mp_modules_fini(&h->modules);
     mp_arena_free(h->arena);
     while (h->spare_parts) {
@@ -597,6 +658,7 @@ static void free_host(struct mp_host *h)
     mp_buf_fini(&h->facts);
     mp_udp_free(h);
     mp_seeds_free(h);
+    mp_store_close(h->store);
     mp_data_close(h->data);
     free(h);
 }
@@ -624,9 +686,13 @@ int mp_host_run(const struct mp_host_config *cfg)
     mp_buf_init(&h->facts, mp_host_alloc(), 0);
     mp_log_init(cfg->log_level, cfg->is_log_json, cfg->name);
     raise_file_limit();
-    if (!open_loop(h) || !open_data(h) || !mp_net_listen(h) || !load_modules(h) || !open_arena(h) ||
-        !new_node(h)) {
+    struct mp_buf entries;
+    mp_buf_init(&entries, mp_host_alloc(), 0);
+    if (!open_loop(h) || !open_data(h) || !open_store(h, &entries) || !mp_net_listen(h) ||
+        !load_modules(h) || !open_arena(h) || !new_node(h)) {
         mp_log(3, "the node could not start");
+        mp_buf_fini(&entries);
+        mp_store_stop(h->store);
         if (h->read_buffer || h->wake_fd >= 0) {
             uv_walk(&h->loop, close_handle, NULL);
             uv_run(&h->loop, UV_RUN_DEFAULT);
@@ -636,10 +702,17 @@ int mp_host_run(const struct mp_host_config *cfg)
         return 1;
     }
     h->now = mp_host_clock();
-    const struct mp_node_event start = {.kind = MP_NODE_START, .start = {.addr = h->reach}};
+    const struct mp_node_event restored = {.kind = MP_NODE_RESTORED,
+                                           .stored = {.bytes = mp_buf_slice(&entries)}};
+    mp_host_tell(h, &restored);
+    mp_buf_fini(&entries);
+    const struct mp_node_event start = {.kind = MP_NODE_START,
+                                        .start = {.addr = h->reach, .wall_ms = mp_host_wall_ms()}};
     mp_host_step(h, &start);
     run(h);
     shut_down(h);
+    mp_store_close(h->store);
+    h->store = NULL;
     mp_data_close(h->data);
     h->data = NULL;
     mp_log(1, "stopped");

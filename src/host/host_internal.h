@@ -37,12 +37,15 @@ void mp_log_function(int level, const char *fun, uint32_t worker, struct mp_slic
 
 /* --- modules (modules.c) --- */
 
+#define MP_MODULE_FREE UINT32_MAX /* `unit` of a place that no module has */
+
 enum mp_module_state { MP_MODULE_UNKNOWN, MP_MODULE_KNOWN, MP_MODULE_FAILED };
 
 struct mp_host_module {
+    uint32_t unit; /* 0: of the node's own files; else deployed, see units.h */
     char *name;
-    char *path; /* for messages of the log only */
-    uint8_t *source;
+    char *path;      /* for messages of the log only; NULL if it was deployed */
+    uint8_t *source; /* of a deployed one: in its unit's bytes */
     size_t source_size;
     char hash[65];
     enum mp_module_state state;
@@ -51,6 +54,7 @@ struct mp_host_module {
 
 struct mp_modules {
     struct mp_host_module *items;
+    uint32_t own_count; /* the node's own, which come first */
     uint32_t count;
     uint32_t capacity;
 };
@@ -59,6 +63,15 @@ struct mp_modules {
  * False if `path` itself is not there. */
 bool mp_modules_add(struct mp_modules *m, const char *path);
 void mp_modules_fini(struct mp_modules *m);
+/* Makes room for `count` modules of a unit beside each other, in places that UNLOAD_UNIT freed or
+ * behind all others; false if there is none. What is in the places is for the caller to fill. */
+bool mp_modules_reserve(struct mp_modules *m, uint32_t count, uint32_t *first);
+/* Frees the places of a unit's modules. */
+void mp_modules_free_places(struct mp_modules *m, uint32_t first, uint32_t count);
+/* Keeps the names of a module's functions in their order, for workers that load it later. */
+void mp_module_keep_expected(struct mp_host_module *m, struct mp_slice metadata);
+/* SHA-256; may be called from any thread. */
+void mp_host_sha256(struct mp_slice bytes, uint8_t hash[MP_UNIT_HASH_BYTES]);
 
 /* --- the host --- */
 
@@ -131,6 +144,12 @@ struct mp_sent {
     uint32_t worker;
 };
 
+/* A LOAD that was sent to a worker. */
+struct mp_load {
+    uint32_t module;
+    uint64_t serial; /* of the unit, see units.c; 0: the node's own files */
+};
+
 struct mp_worker_process {
     struct mp_host *host;
     uint32_t place;
@@ -140,8 +159,12 @@ struct mp_worker_process {
     uv_process_t *process; /* freed by libuv's close, which may outlive the worker */
     struct mp_channel channel;
     int wake_fd;
-    uint32_t arena; /* its place in the host's list of arenas */
-    uint32_t loads_pending;
+    uint32_t arena;        /* its place in the host's list of arenas */
+    struct mp_load *loads; /* that it has not answered, in order */
+    uint32_t load_count;
+    uint32_t load_capacity;
+    uint32_t units_given;  /* units in places below that were sent to it, while it is not fed */
+    bool is_fed;           /* it got all units and all releases that there were when it started */
     struct mp_buf pending; /* messages that its ring had no room for */
     bool is_killed_for_load;
     bool has_broken_rules; /* was told, and killed for it */
@@ -161,6 +184,9 @@ struct mp_lent {
 };
 
 struct mp_session;
+struct mp_store;
+struct mp_units;
+struct mp_checks;
 
 struct mp_host {
     const struct mp_host_config *cfg;
@@ -181,6 +207,9 @@ struct mp_host {
     char reach_text[MP_ADDRESS_TEXT_MAX];
     struct mp_udp *udp;
     struct mp_data *data;
+    struct mp_store *store;
+    struct mp_units *units;
+    struct mp_checks *checks;
     struct mp_seeds *seeds;
     struct mp_buf facts;        /* see mp_workers_facts */
     struct mp_conn *dial_first; /* under way, the oldest first */
@@ -251,6 +280,8 @@ mp_time mp_host_clock(void);
 void mp_host_woken(struct mp_host *h);
 /* Takes one event through the node and carries out what it wants. */
 void mp_host_step(struct mp_host *h, const struct mp_node_event *ev);
+/* The same for an event with borrowed bytes: never while effects are carried out. */
+void mp_host_tell(struct mp_host *h, const struct mp_node_event *ev);
 void mp_host_release(struct mp_host *h, uint64_t handle);
 
 /* listen.c */
@@ -304,7 +335,21 @@ void mp_seeds_stop(struct mp_host *h);
 bool mp_seeds_are_busy(const struct mp_host *h);
 void mp_seeds_free(struct mp_host *h);
 
+/* spawn.c */
+/* Starts this program under another name, args[0], with nothing to read, the host's standard error
+ * as both outputs and `fd` as descriptor 3. NULL: the log says why `what` could not be started. The
+ * result's `data` is `context`; libuv's close of it frees it (mp_host_close_process). */
+uv_process_t *mp_host_spawn(struct mp_host *h, const char *what, const char *const *args, int fd,
+                            uv_exit_cb on_exit, void *context);
+void mp_host_close_process(uv_process_t *process);
+
 /* workers.c */
+/* "SIGSEGV", or "a signal" for one that nobody knows. */
+const char *mp_signal_name(int number);
+/* Appends what the worker of that number (from 1) is told of its node: CONFIG's map in message.h.
+ */
+MP_MUST_USE enum mp_err mp_workers_put_config(const struct mp_host *h, uint32_t number,
+                                              struct mp_buf *b);
 void mp_workers_start(struct mp_host *h, uint32_t place);
 void mp_workers_stop(struct mp_host *h, uint32_t place);
 void mp_workers_kill(struct mp_host *h, uint32_t place);

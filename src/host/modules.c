@@ -1,6 +1,8 @@
-/* Module files of a node: found and read once, before the loop runs. A file's module name is its
- * name without ".lua"; in a folder, the path from that folder with dots, and init.lua stands for
- * its folder. Specs are passed over. */
+/* Modules of a node by their numbers. Its own files are found and read once, before the loop runs.
+ * A file's module name is its name without ".lua"; in a folder, the path from that folder with
+ * dots, and init.lua stands for its folder. Specs are passed over. Behind them are those of the
+ * units that are loaded (units.c), each unit's in a row; a number is given anew once its unit is
+ * unloaded. */
 #include <dirent.h>
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -9,7 +11,9 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "src/base/assert.h"
 #include "src/host/host_internal.h"
+#include "src/wire/msgpack.h"
 
 static char *join(const char *a, const char *separator, const char *b)
 {
@@ -49,14 +53,36 @@ static bool read_file(const char *path, uint8_t **bytes, size_t *size)
     return true;
 }
 
+void mp_host_sha256(struct mp_slice bytes, uint8_t hash[MP_UNIT_HASH_BYTES])
+{
+    unsigned size = MP_UNIT_HASH_BYTES;
+    /* Hashing needs nothing of the system's OpenSSL configuration, which takes a while to read. */
+    OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
+    bool is_hashed = EVP_Digest(bytes.data, bytes.size, hash, &size, EVP_sha256(), NULL) == 1;
+    mp_assert(is_hashed);
+}
+
 static void hash_source(struct mp_host_module *m)
 {
-    uint8_t digest[EVP_MAX_MD_SIZE];
-    unsigned size = 0;
-    if (EVP_Digest(m->source, m->source_size, digest, &size, EVP_sha256(), NULL) != 1)
-        size = 0;
-    for (unsigned i = 0; i < size && i < 32; i++)
-        snprintf(m->hash + 2 * i, 3, "%02x", digest[i]);
+    uint8_t hash[MP_UNIT_HASH_BYTES];
+    mp_host_sha256(mp_slice_of(m->source, m->source_size), hash);
+    for (unsigned i = 0; i < MP_UNIT_HASH_BYTES; i++)
+        snprintf(m->hash + 2 * i, 3, "%02x", hash[i]);
+}
+
+static void grow(struct mp_modules *m, uint32_t count)
+{
+    if (count <= m->capacity)
+        return;
+    uint32_t capacity = m->capacity == 0 ? 16 : m->capacity * 2;
+    while (capacity < count)
+        capacity *= 2;
+    struct mp_host_module *items = mp_xalloc(capacity * sizeof(*items));
+    if (m->count != 0)
+        memcpy(items, m->items, m->count * sizeof(*items));
+    free(m->items);
+    m->items = items;
+    m->capacity = capacity;
 }
 
 /* Takes `own_name`. */
@@ -77,16 +103,9 @@ static void add_file(struct mp_modules *m, const char *path, char *own_name)
         free(own_name);
         return;
     }
-    if (m->count == m->capacity) {
-        uint32_t capacity = m->capacity == 0 ? 16 : m->capacity * 2;
-        struct mp_host_module *items = mp_xalloc(capacity * sizeof(*items));
-        if (m->count != 0)
-            memcpy(items, m->items, m->count * sizeof(*items));
-        free(m->items);
-        m->items = items;
-        m->capacity = capacity;
-    }
+    grow(m, m->count + 1);
     struct mp_host_module *module = &m->items[m->count++];
+    m->own_count = m->count;
     *module = (struct mp_host_module){
         .name = own_name, .path = join(path, "", ""), .source = source, .source_size = size};
     mp_buf_init(&module->expected, mp_host_alloc(), 0);
@@ -140,8 +159,6 @@ static void add_folder(struct mp_modules *m, const char *path, const char *prefi
 bool mp_modules_add(struct mp_modules *m, const char *path)
 {
     struct stat st;
-    /* Hashing needs nothing of the system's OpenSSL configuration, which takes a while to read. */
-    OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
     if (stat(path, &st) != 0) {
         mp_log(3, "--load %s: %s", path, strerror(errno));
         return false;
@@ -165,9 +182,63 @@ void mp_modules_fini(struct mp_modules *m)
     for (uint32_t i = 0; i < m->count; i++) {
         free(m->items[i].name);
         free(m->items[i].path);
-        free(m->items[i].source);
+        if (m->items[i].unit == 0)
+            free(m->items[i].source);
         mp_buf_fini(&m->items[i].expected);
     }
     free(m->items);
     *m = (struct mp_modules){0};
+}
+
+/* --- places of deployed modules --- */
+
+bool mp_modules_reserve(struct mp_modules *m, uint32_t count, uint32_t *first)
+{
+    uint32_t free_count = 0;
+    uint32_t i = m->own_count;
+    while (free_count < count && i < m->count)
+        free_count = m->items[i++].unit == MP_MODULE_FREE ? free_count + 1 : 0;
+    uint32_t at = i - free_count;
+    if (count > MP_MODULE_NUMBERS_MAX || at > MP_MODULE_NUMBERS_MAX - count)
+        return false;
+    grow(m, at + count);
+    for (uint32_t k = m->count; k < at + count; k++)
+        m->items[k] = (struct mp_host_module){.unit = MP_MODULE_FREE};
+    if (m->count < at + count)
+        m->count = at + count;
+    *first = at;
+    return true;
+}
+
+void mp_modules_free_places(struct mp_modules *m, uint32_t first, uint32_t count)
+{
+    for (uint32_t i = first; i < first + count; i++) {
+        free(m->items[i].name);
+        mp_buf_fini(&m->items[i].expected);
+        m->items[i] = (struct mp_host_module){.unit = MP_MODULE_FREE};
+    }
+    while (m->count > m->own_count && m->items[m->count - 1].unit == MP_MODULE_FREE)
+        m->count--;
+}
+
+void mp_module_keep_expected(struct mp_host_module *module, struct mp_slice metadata)
+{
+    struct mp_slice list;
+    struct mp_mp_reader r;
+    uint32_t count;
+    if (mp_mp_map_get(metadata, mp_slice_str("functions"), &list) != MP_OK ||
+        mp_mp_get_array(list, &count, &r) != MP_OK)
+        return;
+    enum mp_err err = mp_mp_put_array(&module->expected, count);
+    for (uint32_t i = 0; err == MP_OK && i < count; i++) {
+        struct mp_slice function;
+        struct mp_slice name;
+        err = mp_mp_take(&r, &function);
+        if (err == MP_OK)
+            err = mp_mp_map_get(function, mp_slice_str("name"), &name);
+        if (err == MP_OK)
+            err = mp_mp_put_raw(&module->expected, name);
+    }
+    if (err != MP_OK)
+        mp_buf_clear(&module->expected);
 }

@@ -171,7 +171,8 @@ static void frame_between(struct mp_conn *c, const struct mp_frame_header *f, st
                                                .type = f->type,
                                                .id = f->id,
                                                .meta = meta,
-                                               .payload = {.bytes = payload, .handle = handle}}};
+                                               .payload = {.bytes = payload, .handle = handle},
+                                               .wall_ms = mp_host_wall_ms()}};
     if (f->type == MP_FRAME_HELLO)
         mp_conn_become_link(c);
     mp_host_step(c->host, &ev);
@@ -209,6 +210,7 @@ static void deliver(struct mp_conn *c, const struct mp_frame_header *f, struct m
         break;
     default:
         ev.kind = MP_NODE_QUERY;
+        ev.request.wall_ms = mp_host_wall_ms();
         ev.request.facts = mp_workers_facts(c->host);
         break;
     }

@@ -220,11 +220,6 @@ static void on_socket(uv_poll_t *poll, int status, int events)
 
 /* --- the end --- */
 
-static void on_process_closed(uv_handle_t *handle)
-{
-    free(handle);
-}
-
 static void on_poll_closed(uv_handle_t *handle)
 {
     struct mp_session *s = (struct mp_session *)handle->data;
@@ -269,7 +264,7 @@ static void on_exit_of_session(uv_process_t *process, int64_t status, int signal
     }
     unlink_session(s);
     lose_evals(s);
-    uv_close((uv_handle_t *)process, on_process_closed);
+    mp_host_close_process(process);
     uv_close((uv_handle_t *)&s->poll, on_poll_closed);
 }
 
@@ -286,25 +281,8 @@ static bool spawn(struct mp_host *h, struct mp_session *s, int fd)
     snprintf(value, sizeof(value), "%llu", (unsigned long long)cfg->value_max);
     const char *args[] = {"mpreg-session", host_pid, h->addr, cfg->name, cfg->cluster,
                           cfg->lua_dir,    memory,   value,   NULL};
-    const int fds[] = {-1, 2, 2, fd};
-    uv_stdio_container_t stdio[MP_ARRAY_SIZE(fds)];
-    for (size_t i = 0; i < MP_ARRAY_SIZE(fds); i++) {
-        stdio[i].flags = fds[i] < 0 ? UV_IGNORE : UV_INHERIT_FD;
-        stdio[i].data.fd = fds[i];
-    }
-    const uv_process_options_t options = {.file = "/proc/self/exe",
-                                          .args = (char **)(uintptr_t)args,
-                                          .stdio = stdio,
-                                          .stdio_count = MP_ARRAY_SIZE(fds),
-                                          .exit_cb = on_exit_of_session};
-    s->process = mp_xalloc(sizeof(*s->process));
-    s->process->data = s;
-    int err = uv_spawn(&h->loop, s->process, &options);
-    if (err == 0)
-        return true;
-    mp_log(3, "a session could not be started: %s", uv_strerror(err));
-    uv_close((uv_handle_t *)s->process, on_process_closed);
-    return false;
+    s->process = mp_host_spawn(h, "a session", args, fd, on_exit_of_session, s);
+    return s->process != NULL;
 }
 
 static struct mp_session *start(struct mp_host *h, uint64_t client)

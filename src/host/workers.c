@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "src/base/assert.h"
+#include "src/host/units.h"
 #include "src/host/workers_internal.h"
 #include "src/wire/msgpack.h"
 
@@ -16,7 +17,7 @@
 
 /* --- the end of a worker --- */
 
-static const char *signal_name(int number)
+const char *mp_signal_name(int number)
 {
     static const struct {
         int number;
@@ -42,10 +43,9 @@ static uint32_t list_unbegun(struct mp_host *h, struct mp_worker_process *w, uin
     return count;
 }
 
-static void fail_module(struct mp_host *h, uint64_t running, const char *how)
+static void fail_module(struct mp_host *h, uint32_t module, const char *how)
 {
-    uint32_t module = (uint32_t)(running & ~MP_CHANNEL_LOADING);
-    if (module >= h->modules.count || h->modules.items[module].state == MP_MODULE_FAILED)
+    if (module >= h->modules.own_count || h->modules.items[module].state == MP_MODULE_FAILED)
         return;
     h->modules.items[module].state = MP_MODULE_FAILED;
     mp_log(3, "module %s is left out: %s while it was loaded", h->modules.items[module].name, how);
@@ -61,6 +61,7 @@ static void worker_free(struct mp_worker_process *w)
     }
     mp_channel_close(&w->channel);
     mp_buf_fini(&w->pending);
+    free(w->loads);
     if (w->wake_fd >= 0)
         close(w->wake_fd);
     h->workers[w->place] = NULL;
@@ -71,8 +72,12 @@ static void worker_died(struct mp_worker_process *w, const char *how)
 {
     struct mp_host *h = w->host;
     uint64_t running = atomic_load(&w->channel.status->running);
-    if ((running & MP_CHANNEL_LOADING) != 0)
-        fail_module(h, running, w->is_killed_for_load ? "it did not finish within 2 s" : how);
+    bool is_loading = (running & MP_CHANNEL_LOADING) != 0;
+    uint32_t module = is_loading ? (uint32_t)(running & ~MP_CHANNEL_LOADING) : UINT32_MAX;
+    const char *why = w->is_killed_for_load ? "it did not finish within 2 s" : how;
+    if (is_loading)
+        fail_module(h, module, why);
+    mp_units_worker_died(h, w, module, why);
     if (h->describer == w->incarnation)
         h->describer = UINT64_MAX;
     uint64_t *unbegun = mp_xalloc((h->sent_capacity + 1) * sizeof(uint64_t));
@@ -80,19 +85,16 @@ static void worker_died(struct mp_worker_process *w, const char *how)
     for (uint32_t i = 0; i < h->sent_capacity; i++)
         if (h->sent[i].call != 0 && h->sent[i].worker == w->place)
             mp_workers_forget(h, &h->sent[i]);
-    const struct mp_node_event ev = {
-        .kind = MP_NODE_WORKER_DIED,
-        .worker = {.worker = w->place,
-                   .incarnation = w->incarnation,
-                   .running = running & MP_CHANNEL_LOADING ? 0 : running,
-                   .unbegun = unbegun,
-                   .unbegun_count = count,
-                   .how = mp_slice_str(how)}};
+    const struct mp_node_event ev = {.kind = MP_NODE_WORKER_DIED,
+                                     .worker = {.worker = w->place,
+                                                .incarnation = w->incarnation,
+                                                .running = is_loading ? 0 : running,
+                                                .unbegun = unbegun,
+                                                .unbegun_count = count,
+                                                .how = mp_slice_str(how)}};
     for (uint32_t i = h->lent_count; i-- > 0;)
-        if (h->lent[i].incarnation == w->incarnation) {
-            mp_host_release(h, MP_HANDLE_HOST | h->lent[i].at);
-            h->lent[i] = h->lent[--h->lent_count];
-        }
+        if (h->lent[i].incarnation == w->incarnation)
+            mp_workers_unlend(h, i);
     h->workers_alive--;
     worker_free(w);
     mp_host_step(h, &ev);
@@ -110,7 +112,7 @@ static void on_exit_of_worker(uv_process_t *process, int64_t status, int signal)
     char how[64];
     mp_host_woken(w->host);
     if (signal != 0)
-        snprintf(how, sizeof(how), "signal %d (%s)", signal, signal_name(signal));
+        snprintf(how, sizeof(how), "signal %d (%s)", signal, mp_signal_name(signal));
     else
         snprintf(how, sizeof(how), "exit status %lld", (long long)status);
     bool is_clean = signal == 0 && status == 0;
@@ -187,7 +189,7 @@ static uint64_t arena_bytes(const struct mp_host *h)
     return bytes < ARENA_BYTES_MIN ? ARENA_BYTES_MIN : bytes;
 }
 
-static enum mp_err put_config(struct mp_host *h, struct mp_worker_process *w, struct mp_buf *b)
+enum mp_err mp_workers_put_config(const struct mp_host *h, uint32_t number, struct mp_buf *b)
 {
     const struct mp_host_config *cfg = h->cfg;
     char lua_path[2 * PATH_MAX + 32];
@@ -202,7 +204,7 @@ static enum mp_err put_config(struct mp_host *h, struct mp_worker_process *w, st
     if (err == MP_OK)
         err = mp_mp_put_str_pair(b, "lua_path", mp_slice_str(lua_path));
     if (err == MP_OK)
-        err = mp_mp_put_uint_pair(b, "worker", w->place + 1);
+        err = mp_mp_put_uint_pair(b, "worker", number);
     if (err == MP_OK)
         err = mp_mp_put_uint_pair(b, "memory_bytes_max", cfg->worker_memory);
     if (err == MP_OK)
@@ -225,7 +227,7 @@ static void send_config(struct mp_host *h, struct mp_worker_process *w)
 {
     struct mp_buf b;
     mp_buf_init(&b, mp_host_alloc(), 0);
-    if (put_config(h, w, &b) == MP_OK) {
+    if (mp_workers_put_config(h, w->place + 1, &b) == MP_OK) {
         const struct mp_msg_config body = {.size = (uint32_t)b.size};
         const struct mp_outgoing o = {
             .kind = MP_MSG_CONFIG, .parts = {mp_slice_of(&body, sizeof(body)), mp_buf_slice(&b)}};
@@ -237,30 +239,19 @@ static void send_config(struct mp_host *h, struct mp_worker_process *w)
 static void send_module(struct mp_host *h, struct mp_worker_process *w, uint32_t i, bool is_last)
 {
     struct mp_host_module *m = &h->modules.items[i];
-    struct mp_msg_load body = {.module = i,
-                               .name_size = (uint32_t)strlen(m->name),
-                               .expected_size = (uint32_t)m->expected.size,
-                               .source_size = (uint32_t)m->source_size};
+    uint64_t at = MP_ARENA_NONE;
     uint16_t flags = is_last ? 0 : MP_RING_MORE;
     if (m->state == MP_MODULE_UNKNOWN && h->describer == w->incarnation)
         flags |= MP_RING_DESCRIBE;
-    struct mp_slice source = mp_slice_of(m->source, m->source_size);
     if (m->source_size >= MP_VALUE_INLINE_MAX) {
-        if (!mp_workers_share(h, source, &body.at)) {
+        if (!mp_workers_share(h, mp_slice_of(m->source, m->source_size), &at)) {
             mp_log(3, "module %s is left out: no shared memory for its source", m->name);
             m->state = MP_MODULE_FAILED;
             return;
         }
-        mp_workers_lend(h, w, body.at);
-        flags |= MP_RING_LARGE;
-        source = mp_slice_of(NULL, 0);
+        mp_workers_lend(h, w, at);
     }
-    const struct mp_outgoing o = {.kind = MP_MSG_LOAD,
-                                  .flags = flags,
-                                  .parts = {mp_slice_of(&body, sizeof(body)), mp_slice_str(m->name),
-                                            mp_buf_slice(&m->expected), source}};
-    w->loads_pending++;
-    mp_worker_post(w, &o);
+    mp_worker_load(w, i, 0, at, flags);
 }
 
 static bool spawn(struct mp_host *h, struct mp_worker_process *w, int channel_fd, int arena_fd)
@@ -348,10 +339,11 @@ void mp_workers_start(struct mp_host *h, uint32_t place)
         h->describer = w->incarnation;
     send_config(h, w);
     uint32_t last = 0;
-    for (uint32_t i = 0; i < h->modules.count; i++)
+    for (uint32_t i = 0; i < h->modules.own_count; i++)
         if (h->modules.items[i].state != MP_MODULE_FAILED)
             last = i;
-    for (uint32_t i = 0; i < h->modules.count; i++)
+    for (uint32_t i = 0; i < h->modules.own_count; i++)
         if (h->modules.items[i].state != MP_MODULE_FAILED)
             send_module(h, w, i, i == last);
+    mp_units_feed(h, w);
 }

@@ -2,6 +2,7 @@
  * record, calls against the pool, blocks against the arena; one that breaks the rules is killed. */
 #include <stdio.h>
 
+#include "src/host/units.h"
 #include "src/host/workers_internal.h"
 #include "src/json/json.h"
 #include "src/wire/msgpack.h"
@@ -110,34 +111,11 @@ static void log_load_error(const struct mp_host_module *module, struct mp_slice 
            (const char *)fault.message.data);
 }
 
-/* The names of a module's functions in their order, for workers that load it later. */
-static void keep_expected(struct mp_host_module *module, struct mp_slice metadata)
-{
-    struct mp_slice list;
-    struct mp_mp_reader r;
-    uint32_t count;
-    if (mp_mp_map_get(metadata, mp_slice_str("functions"), &list) != MP_OK ||
-        mp_mp_get_array(list, &count, &r) != MP_OK)
-        return;
-    enum mp_err err = mp_mp_put_array(&module->expected, count);
-    for (uint32_t i = 0; err == MP_OK && i < count; i++) {
-        struct mp_slice function;
-        struct mp_slice name;
-        err = mp_mp_take(&r, &function);
-        if (err == MP_OK)
-            err = mp_mp_map_get(function, mp_slice_str("name"), &name);
-        if (err == MP_OK)
-            err = mp_mp_put_raw(&module->expected, name);
-    }
-    if (err != MP_OK)
-        mp_buf_clear(&module->expected);
-}
-
 static void describe(struct mp_host *h, uint32_t i, struct mp_slice metadata)
 {
     struct mp_host_module *module = &h->modules.items[i];
     module->state = MP_MODULE_KNOWN;
-    keep_expected(module, metadata);
+    mp_module_keep_expected(module, metadata);
     const struct mp_node_event ev = {.kind = MP_NODE_MODULE,
                                      .module = {.host_module = i,
                                                 .name = mp_slice_str(module->name),
@@ -146,31 +124,63 @@ static void describe(struct mp_host *h, uint32_t i, struct mp_slice metadata)
     mp_host_step(h, &ev);
 }
 
+/* Takes the oldest LOAD of a module off the list of those that were not answered; false: none was.
+ */
+static bool take_load(struct mp_worker_process *w, uint32_t module, uint64_t *serial)
+{
+    uint32_t i = 0;
+    while (i < w->load_count && w->loads[i].module != module)
+        i++;
+    if (i == w->load_count)
+        return false;
+    *serial = w->loads[i].serial;
+    w->load_count--;
+    memmove(&w->loads[i], &w->loads[i + 1], (w->load_count - i) * sizeof(*w->loads));
+    return true;
+}
+
+static void own_module_loaded(struct mp_host *h, uint32_t i, bool is_error, struct mp_slice payload)
+{
+    struct mp_host_module *module = &h->modules.items[i];
+    if (module->state != MP_MODULE_UNKNOWN)
+        return;
+    if (is_error) {
+        module->state = MP_MODULE_FAILED;
+        log_load_error(module, payload);
+    } else if (payload.size != 0 && mp_mp_check(payload) == MP_OK &&
+               mp_mp_type_of(payload) == MP_MP_MAP) {
+        describe(h, i, payload);
+    }
+}
+
+void mp_worker_check_ready(struct mp_worker_process *w)
+{
+    const struct mp_node_event ev = {.kind = MP_NODE_WORKER_READY, .worker = {.worker = w->place}};
+    if (w->is_ready || !w->is_fed || w->load_count != 0)
+        return;
+    w->is_ready = true;
+    mp_host_step(w->host, &ev);
+}
+
 static bool on_loaded(struct mp_worker_process *w, struct mp_ring_record *record)
 {
     struct mp_host *h = w->host;
     struct mp_msg_loaded m;
     struct mp_slice rest;
     struct mp_rpc_payload payload;
-    if (!split_body(w, record, &m, sizeof(m), &rest) || m.module >= h->modules.count ||
-        w->loads_pending == 0 || !mp_worker_payload(w, record, rest, m.size, m.at, &payload))
+    uint64_t serial = 0;
+    bool is_error = (record->flags & MP_RING_ERROR) != 0;
+    if (!split_body(w, record, &m, sizeof(m), &rest) || !take_load(w, m.module, &serial) ||
+        !mp_worker_payload(w, record, rest, m.size, m.at, &payload))
         return false;
-    struct mp_host_module *module = &h->modules.items[m.module];
-    if (module->state == MP_MODULE_UNKNOWN && (record->flags & MP_RING_ERROR) != 0) {
-        module->state = MP_MODULE_FAILED;
-        log_load_error(module, payload.bytes);
-    } else if (module->state == MP_MODULE_UNKNOWN && payload.bytes.size != 0 &&
-               mp_mp_check(payload.bytes) == MP_OK && mp_mp_type_of(payload.bytes) == MP_MP_MAP) {
-        describe(h, m.module, payload.bytes);
-    }
+    if (serial == 0)
+        own_module_loaded(h, m.module, is_error, payload.bytes);
+    else
+        mp_units_loaded(h, w, serial, m.module, is_error, payload.bytes);
     if (payload.handle != 0)
         mp_host_release(h, payload.handle);
-    if (--w->loads_pending == 0) {
-        const struct mp_node_event ev = {.kind = MP_NODE_WORKER_READY,
-                                         .worker = {.worker = w->place}};
-        w->is_ready = true;
-        mp_host_step(h, &ev);
-    }
+    mp_units_feed(h, w);
+    mp_worker_check_ready(w);
     return true;
 }
 
@@ -219,8 +229,7 @@ static bool on_release(struct mp_worker_process *w, struct mp_ring_record *recor
         return false;
     for (uint32_t i = 0; i < h->lent_count; i++)
         if (h->lent[i].at == m.at && h->lent[i].incarnation == w->incarnation) {
-            h->lent[i] = h->lent[--h->lent_count];
-            mp_host_release(h, MP_HANDLE_HOST | m.at);
+            mp_workers_unlend(h, i);
             break;
         }
     return true;
@@ -314,7 +323,7 @@ void mp_workers_check_loads(struct mp_host *h)
 {
     for (uint32_t i = 0; i < h->worker_count; i++) {
         struct mp_worker_process *w = h->workers[i];
-        if (!w || w->loads_pending == 0 || w->is_killed_for_load)
+        if (!w || w->load_count == 0 || w->is_killed_for_load)
             continue;
         uint64_t running = atomic_load(&w->channel.status->running);
         uint64_t since = atomic_load(&w->channel.status->running_since);
@@ -329,7 +338,7 @@ void mp_workers_check_loads(struct mp_host *h)
 bool mp_workers_are_loading(const struct mp_host *h)
 {
     for (uint32_t i = 0; i < h->worker_count; i++)
-        if (h->workers[i] && h->workers[i]->loads_pending != 0)
+        if (h->workers[i] && h->workers[i]->load_count != 0)
             return true;
     return false;
 }

@@ -16,8 +16,17 @@ void mp_worker_post(struct mp_worker_process *w, const struct mp_outgoing *o);
 /* Copies bytes that are too large for a ring into a block of the host's arena; false if it is full.
  */
 bool mp_workers_share(struct mp_host *h, struct mp_slice bytes, uint64_t *at);
-/* A block that only this worker uses, until it says that it is done or dies. */
+/* Sends a module as a LOAD of a unit (0: the node's own files). `at` is where its source lies in
+ * the host's arena, lent to this worker already; MP_ARENA_NONE: it goes along. */
+void mp_worker_load(struct mp_worker_process *w, uint32_t module, uint64_t serial, uint64_t at,
+                    uint16_t flags);
+/* Tells once that a worker is ready: it was given everything and has answered all of it. */
+void mp_worker_check_ready(struct mp_worker_process *w);
+/* A block that this worker uses, until it says that it is done or dies; others may use it too. It
+ * is given back when nobody does. */
 void mp_workers_lend(struct mp_host *h, const struct mp_worker_process *w, uint64_t at);
+/* The end of one entry of `lent`. */
+void mp_workers_unlend(struct mp_host *h, uint32_t index);
 /* Maps the worker's own arena for reading; false if that cannot be. */
 bool mp_worker_arena_open(struct mp_host *h, struct mp_worker_process *w, int fd);
 void mp_worker_arena_close(struct mp_worker_arena *a);

@@ -90,6 +90,44 @@ void mp_workers_flush(struct mp_host *h)
     }
 }
 
+/* --- modules --- */
+
+static void expect_loaded(struct mp_worker_process *w, uint32_t module, uint64_t serial)
+{
+    if (w->load_count == w->load_capacity) {
+        uint32_t capacity = w->load_capacity == 0 ? 16 : w->load_capacity * 2;
+        struct mp_load *grown = mp_xalloc(capacity * sizeof(*grown));
+        if (w->load_count != 0)
+            memcpy(grown, w->loads, w->load_count * sizeof(*grown));
+        free(w->loads);
+        w->loads = grown;
+        w->load_capacity = capacity;
+    }
+    w->loads[w->load_count++] = (struct mp_load){.module = module, .serial = serial};
+}
+
+void mp_worker_load(struct mp_worker_process *w, uint32_t module, uint64_t serial, uint64_t at,
+                    uint16_t flags)
+{
+    const struct mp_host_module *m = &w->host->modules.items[module];
+    bool is_large = at != MP_ARENA_NONE;
+    const struct mp_msg_load body = {.module = module,
+                                     .unit = m->unit,
+                                     .name_size = (uint32_t)strlen(m->name),
+                                     .expected_size = (uint32_t)m->expected.size,
+                                     .source_size = (uint32_t)m->source_size,
+                                     .at = is_large ? at : 0};
+    const struct mp_slice none = {0};
+    const struct mp_outgoing o = {
+        .kind = MP_MSG_LOAD,
+        .flags = (uint16_t)(flags | (is_large ? MP_RING_LARGE : 0)),
+        .parts = {mp_slice_of(&body, sizeof(body)), mp_slice_str(m->name),
+                  mp_buf_slice(&m->expected),
+                  is_large ? none : mp_slice_of(m->source, m->source_size)}};
+    expect_loaded(w, module, serial);
+    mp_worker_post(w, &o);
+}
+
 /* --- blocks --- */
 
 static uint64_t arena_handle(uint32_t arena, uint64_t at)
@@ -222,6 +260,7 @@ void mp_workers_send(struct mp_host *h, const struct mp_node_effect *e)
     struct mp_msg_invoke body = {.call = e->id,
                                  .module = e->module,
                                  .function = e->function,
+                                 .release = e->release,
                                  .deadline = e->deadline,
                                  .context_size = (uint32_t)e->context.size,
                                  .args_size = (uint32_t)e->payload.bytes.size};
@@ -280,7 +319,6 @@ void mp_workers_cancel(struct mp_host *h, const struct mp_node_effect *e)
         mp_worker_post(w, &o);
 }
 
-/* A block that only this worker uses, until it says that it is done or dies. */
 void mp_workers_lend(struct mp_host *h, const struct mp_worker_process *w, uint64_t at)
 {
     if (h->lent_count == h->lent_capacity) {
@@ -293,6 +331,16 @@ void mp_workers_lend(struct mp_host *h, const struct mp_worker_process *w, uint6
         h->lent_capacity = capacity;
     }
     h->lent[h->lent_count++] = (struct mp_lent){.at = at, .incarnation = w->incarnation};
+}
+
+void mp_workers_unlend(struct mp_host *h, uint32_t index)
+{
+    uint64_t at = h->lent[index].at;
+    h->lent[index] = h->lent[--h->lent_count];
+    for (uint32_t i = 0; i < h->lent_count; i++)
+        if (h->lent[i].at == at)
+            return;
+    mp_host_release(h, MP_HANDLE_HOST | at);
 }
 
 /* The worker of that incarnation, or NULL if it is gone. */

@@ -5,7 +5,10 @@
 
 #include <lauxlib.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 #include "src/base/limits.h"
 #include "src/host/host.h"
@@ -132,6 +135,13 @@ static void read_addresses(lua_State *L, struct mp_host_config *cfg)
     cfg->join_count = count;
 }
 
+/* Ties this process to the one that started it: when that has ended, this one stops as if told to.
+ * False: it has ended already. */
+static bool tie_to_parent(uint64_t pid)
+{
+    return prctl(PR_SET_PDEATHSIG, SIGTERM) == 0 && (uint64_t)getppid() == pid;
+}
+
 static int log_level_of(lua_State *L)
 {
     static const char *const names[] = {"debug", "info", "warn", "error"};
@@ -171,8 +181,9 @@ static int run(lua_State *L)
     cfg.drain_ms = number_field(L, "drain_ms");
     cfg.log_level = log_level_of(L);
     cfg.is_log_json = mp_slice_is(mp_slice_str(text_field(L, 1, "log_format")), "json");
+    uint64_t parent = number_field(L, "parent");
     lua_gc(L, LUA_GCCOLLECT, 0);
-    lua_pushinteger(L, mp_host_run(&cfg));
+    lua_pushinteger(L, parent != 0 && !tie_to_parent(parent) ? 1 : mp_host_run(&cfg));
     return 1;
 }
 

@@ -1,10 +1,10 @@
 /* The executable `mpreg`: the command line and the worker process in one.
  *
  * Called as "mpreg-worker" (or with that as its first argument) it is a worker, called as
- * "mpreg-session" the session of a REPL, and no Lua state of ours is made. Else it makes a Lua
- * state in which the C side of the command line is at hand under `mpreg.codec`, `mpreg.native`,
- * `mpreg.editline`, `mpreg.host` and `mpreg.program`, finds the Lua library beside the executable,
- * and runs `mpreg.cli`, whose result is the exit code.
+ * "mpreg-session" the session of a REPL, called as "mpreg-check" it tries a unit, and no Lua state
+ * of ours is made. Else it makes a Lua state in which the C side of the command line is at hand
+ * under `mpreg.codec`, `mpreg.native`, `mpreg.editline`, `mpreg.host` and `mpreg.program`, finds
+ * the Lua library beside the executable, and runs `mpreg.cli`, whose result is the exit code.
  *
  * The library is where the executable is: ../lua and ../modules in the build tree,
  * ../share/mpreg/lua and ../share/mpreg/modules once installed. */
@@ -26,6 +26,7 @@
 #include "src/binding/client.h"
 #include "src/binding/codec.h"
 #include "src/binding/editline.h"
+#include "src/check/check.h"
 #include "src/main/host_binding.h"
 #include "src/session/session.h"
 #include "src/worker/worker.h"
@@ -176,6 +177,8 @@ int main(int argc, char **argv)
         return mp_worker_main(argc, argv);
     if (argc > 0 && is_called(argv[0], "mpreg-session"))
         return mp_session_main(argc, argv);
+    if (argc > 0 && is_called(argv[0], "mpreg-check"))
+        return mp_check_main(argc, argv);
     if (argc > 1 && strcmp(argv[1], "mpreg-worker") == 0)
         return mp_worker_main(argc - 1, argv + 1);
 

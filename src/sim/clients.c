@@ -9,6 +9,7 @@
 #define GAP_LONGEST    MP_MS(100)
 #define GAP_ASKING     MP_MS(2) /* between requests that must succeed */
 #define CANCEL_LONGEST MP_MS(400)
+#define CHANGE_WITHIN  MP_SECONDS(12) /* checking, staging and switching have limits */
 #define STEPS_MAX      8
 #define EACH_MAX       4
 #define FRONT_BYTES    12 /* of a graph: may be spoilt without changing what its steps are */
@@ -76,13 +77,33 @@ static void put_function(struct mp_buf *b, const struct mp_world_function *f)
         put_key_uint(b, "timeout_ms", f->timeout_ms);
 }
 
-static void put_module(struct mp_buf *b, uint32_t functions)
+static void put_module(struct mp_buf *b, uint32_t pairs, const char *version, uint32_t functions)
 {
-    check(mp_mp_put_map(b, 3));
+    check(mp_mp_put_map(b, pairs));
     put_key_text(b, "kind", "module");
-    put_key_text(b, "version", "1.0.0");
+    put_key_text(b, "version", version);
     check(mp_mp_put_text(b, "functions"));
     check(mp_mp_put_array(b, functions));
+}
+
+void mp_world_put_metadata(struct mp_buf *b, uint32_t module, const char *version, uint64_t salt,
+                           size_t padding)
+{
+    static const uint8_t zeros[32768];
+    uint32_t count = 0;
+    mp_assert(padding <= sizeof(zeros));
+    for (uint32_t i = 0; i < MP_WORLD_FUNCTIONS; i++)
+        count += mp_world_functions[i].module == module;
+    put_module(b, 3u + (salt != 0) + (padding != 0), version, count);
+    for (uint32_t i = 0; i < MP_WORLD_FUNCTIONS; i++)
+        if (mp_world_functions[i].module == module)
+            put_function(b, &mp_world_functions[i]);
+    if (salt != 0)
+        put_key_uint(b, "salt", salt);
+    if (padding != 0) {
+        check(mp_mp_put_text(b, "padding"));
+        check(mp_mp_put_bin(b, mp_slice_of(zeros, padding)));
+    }
 }
 
 /* Tells a node of a module; it is the same, with the same hash, on all. */
@@ -107,14 +128,8 @@ static void tell_module(struct mp_world *w, struct mp_world_node *n, uint32_t ho
 void mp_world_add_module(struct mp_world *w, struct mp_world_node *n, uint32_t number)
 {
     struct mp_buf b;
-    uint32_t count = 0;
     mp_buf_init(&b, w->alloc, 0);
-    for (uint32_t i = 0; i < MP_WORLD_FUNCTIONS; i++)
-        count += mp_world_functions[i].module == number;
-    put_module(&b, count);
-    for (uint32_t i = 0; i < MP_WORLD_FUNCTIONS; i++)
-        if (mp_world_functions[i].module == number)
-            put_function(&b, &mp_world_functions[i]);
+    mp_world_put_metadata(&b, number, "1.0.0", 0, 0);
     tell_module(w, n, number, mp_slice_str(mp_world_modules[number]), &b);
     mp_buf_fini(&b);
 }
@@ -136,7 +151,7 @@ void mp_world_add_invented(struct mp_world *w, struct mp_world_node *n, uint32_t
     char data[32];
     struct mp_slice name = mp_world_invented_name(number, data, sizeof(data));
     mp_buf_init(&b, w->alloc, 0);
-    put_module(&b, 1);
+    put_module(&b, 3, "1.0.0", 1);
     put_function(&b, &f);
     tell_module(w, n, INVENTED_FIRST + number, mp_slice_of(name.data, name.size - 2), &b);
     mp_buf_fini(&b);
@@ -210,7 +225,7 @@ static void send(struct mp_world *w, enum mp_node_event_kind kind, const struct 
                     .id = number + 1,
                     .meta = mp_buf_slice(meta),
                     .payload = mp_world_payload(w, n, mp_buf_slice(payload)),
-                    .wall_ms = 1700000000000 + (int64_t)(w->now / MP_MS(1))}};
+                    .wall_ms = mp_world_wall(w, n)}};
     if (mp_world_chance(w, w->cfg.chances.cancelled) && !w->requests[number].is_to_succeed)
         mp_world_plan(w, mp_world_latency(w, CANCEL_LONGEST),
                       (struct mp_world_happening){.kind = MP_WORLD_CANCEL_DUE, .number = number});
@@ -256,7 +271,8 @@ static void request_call(struct mp_world *w, const struct mp_world_client *c, st
         o.version = mp_slice_str(mp_world_chance(w, 700) ? "^1.0" : ">=2");
     draw_place(w, &o, on);
     r->due_at = w->now + (o.timeout_ms != 0 ? MP_MS(o.timeout_ms) : MP_WORLD_CALL_TIMEOUT);
-    r->serial = mp_world_new_serial(w, c->node, mp_world_begins_max(w, f, o.retries));
+    r->serial = mp_world_new_serial(w, c->node, f, mp_world_begins_max(w, f, o.retries), 0);
+    r->is_plain = o.needs_count == 0 && o.on.size == 0 && o.version.size == 0;
     check(mp_call_options_put(meta, &o));
     check(mp_mp_put_array(payload, 1));
     check(mp_mp_put_uint(payload, r->serial));
@@ -282,7 +298,7 @@ static void request_surely(struct mp_world *w, const struct mp_world_client *c,
     r->is_to_succeed = true;
     r->may_time_out = f->timeout_ms != 0;
     r->due_at = w->now + MP_WORLD_CALL_TIMEOUT;
-    r->serial = mp_world_new_serial(w, c->node, mp_world_begins_max(w, f, 0));
+    r->serial = mp_world_new_serial(w, c->node, f, mp_world_begins_max(w, f, 0), 0);
     check(mp_call_options_put(&meta, &o));
     check(mp_mp_put_array(&payload, 1));
     check(mp_mp_put_uint(&payload, r->serial));
@@ -291,8 +307,11 @@ static void request_surely(struct mp_world *w, const struct mp_world_client *c,
     mp_buf_fini(&payload);
 }
 
-static bool has_function(const struct mp_world *w, const struct mp_world_function *f)
+static bool has_function(const struct mp_world *w, const struct mp_world_node *n,
+                         const struct mp_world_function *f)
 {
+    if (mp_world_is_deployed(n, f->module))
+        return true;
     for (uint32_t i = 0; i < w->node_count; i++)
         if (mp_world_is_up(&w->nodes[i]) && mp_world_has_module(&w->nodes[i], f->module))
             return true;
@@ -308,7 +327,7 @@ void mp_world_ask_everything(struct mp_world *w)
         struct mp_world_client c = {.node = i, .boot = n->boot};
         c.conn = mp_world_conn_open(w, n, MP_WORLD_CONN_CLIENT);
         for (uint32_t k = 0; k < MP_WORLD_FUNCTIONS; k++) {
-            if (!has_function(w, &mp_world_functions[k]))
+            if (!has_function(w, n, &mp_world_functions[k]))
                 continue;
             mp_world_run(w, w->now + GAP_ASKING);
             request_surely(w, &c, &mp_world_functions[k]);
@@ -323,7 +342,8 @@ static void put_step_name(struct mp_buf *b, uint32_t step)
 }
 
 /* One step: it may refer to any before it. */
-static void put_step(struct mp_world *w, uint32_t node, struct mp_buf *b, uint32_t step)
+static void put_step(struct mp_world *w, uint32_t node, struct mp_buf *b, uint32_t step,
+                     uint32_t *root)
 {
     const struct mp_world_function *f =
         &mp_world_functions[mp_rng_below(&w->rng, w->late_modules != 0 ? 10 : LATE_FUNCTION)];
@@ -337,7 +357,8 @@ static void put_step(struct mp_world *w, uint32_t node, struct mp_buf *b, uint32
     bool is_skipped = mp_world_chance(w, 300);
     /* Each retry of a run's step is a call of its own, which may be run again once. */
     uint32_t begins = (1 + retries) * mp_world_begins_max(w, f, 0) * (each == 0 ? 1 : each);
-    uint32_t serial = mp_world_new_serial(w, node, begins);
+    uint32_t serial = mp_world_new_serial(w, node, f, begins, *root);
+    *root = w->serials[serial].root;
     mp_world_put_function_name(f, &text);
     check(mp_mp_put_map(b, 4u + has_timeout + is_skipped + (each != 0)));
     check(mp_mp_put_text(b, "name"));
@@ -367,12 +388,13 @@ static void put_step(struct mp_world *w, uint32_t node, struct mp_buf *b, uint32
 static void put_graph(struct mp_world *w, uint32_t node, struct mp_buf *b)
 {
     uint32_t steps = 1 + (uint32_t)mp_rng_below(&w->rng, STEPS_MAX);
+    uint32_t root = 0;
     check(mp_mp_put_map(b, 2));
     put_key_text(b, "name", "invented");
     check(mp_mp_put_text(b, "steps"));
     check(mp_mp_put_array(b, steps));
     for (uint32_t i = 0; i < steps; i++)
-        put_step(w, node, b, i);
+        put_step(w, node, b, i, &root);
     if (mp_world_chance(w, w->cfg.chances.malformed))
         b->data[mp_rng_below(&w->rng, FRONT_BYTES)] = (uint8_t)mp_rng_next(&w->rng);
 }
@@ -405,6 +427,26 @@ static void request_query(struct mp_world *w, const struct mp_world_client *c, s
     check(mp_mp_put_text(meta, asked));
     put_graph(w, c->node, payload);
     send(w, MP_NODE_QUERY, meta, payload);
+}
+
+static void request_change(struct mp_world *w, const struct mp_world_client *c, struct mp_buf *meta,
+                           struct mp_buf *payload)
+{
+    struct mp_world_request *r = new_request(w, MP_WORLD_CHANGE, c);
+    r->due_at = w->now + CHANGE_WITHIN;
+    mp_world_request_change(w, &w->nodes[c->node], w->request_count, meta, payload);
+    send(w, MP_NODE_QUERY, meta, payload);
+}
+
+uint32_t mp_world_ask_change(struct mp_world *w, struct mp_world_node *n, const struct mp_buf *meta,
+                             const struct mp_buf *payload)
+{
+    const struct mp_world_client c = {.node = n->number,
+                                      .conn = mp_world_conn_open(w, n, MP_WORLD_CONN_CLIENT)};
+    new_request(w, MP_WORLD_CHANGE, &c)->due_at = w->now + CHANGE_WITHIN;
+    uint32_t number = w->request_count;
+    send(w, MP_NODE_QUERY, meta, payload);
+    return number;
 }
 
 void mp_world_forget(struct mp_world *w, struct mp_world_node *n, uint32_t name)
@@ -460,7 +502,9 @@ static void request_something(struct mp_world *w)
     }
     mp_buf_init(&meta, w->alloc, 0);
     mp_buf_init(&payload, w->alloc, 0);
-    if (mp_world_chance(w, ch->query))
+    if (ch->change != 0 && mp_world_chance(w, ch->change))
+        request_change(w, c, &meta, &payload);
+    else if (mp_world_chance(w, ch->query))
         request_query(w, c, &meta, &payload);
     else if (mp_world_chance(w, ch->run))
         request_run(w, c, &meta, &payload);
@@ -579,8 +623,15 @@ void mp_world_reply(struct mp_world *w, struct mp_world_node *n, const struct mp
         mp_world_log(w, n, r->is_to_succeed ? "must not answer" : "answers", e->payload.bytes);
         if (r->is_to_succeed && !is_explained(r, e->payload.bytes))
             mp_world_violation(w, "callable", "REPLY with an error that nothing explains", e->id);
+        if (r->is_plain && mp_world_is_harm(w, e->payload.bytes, w->serials[r->serial].function))
+            mp_world_violation(w, "deploys-harm-nobody", "REPLY to a call that must not fail",
+                               e->id);
+        if (r->kind == MP_WORLD_CHANGE)
+            mp_world_change_answered(w, n, e);
         return;
     }
+    if (r->kind == MP_WORLD_CHANGE)
+        mp_world_change_answered(w, n, e);
     if (r->kind == MP_WORLD_CALL && mp_world_serial_in(e->payload.bytes) != r->serial)
         mp_world_violation(w, "right-result", "REPLY with the result of another call", e->id);
     if (r->kind == MP_WORLD_RUN)

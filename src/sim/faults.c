@@ -90,7 +90,7 @@ static void crash(struct mp_world *w, struct mp_world_node *n)
         return;
     mp_world_node_crash(w, n, mp_world_chance(w, 400));
     if (mp_world_chance(w, 300))
-        n->disk = 0;
+        mp_world_disk_lost(w, n);
     if (n->number >= w->cfg.nodes) {
         n->is_removed = true;
         return;
@@ -98,7 +98,7 @@ static void crash(struct mp_world *w, struct mp_world_node *n)
     /* Without the seed nobody would ever hear of a new name. */
     if (mp_world_chance(w, 100) && !w->cfg.faults.is_seed_lost) {
         n->name = mp_world_new_name(w);
-        n->disk = 0;
+        mp_world_disk_lost(w, n);
     } else if (mp_world_chance(w, 100) && n->number != 0) {
         n->is_removed = true;
         return;
@@ -129,7 +129,7 @@ static void clash(struct mp_world *w)
     if (n->node || w->cfg.faults.is_seed_lost)
         return;
     n->name = holder->name;
-    n->disk = 0;
+    mp_world_disk_lost(w, n);
     mp_world_node_start(w, n);
 }
 
@@ -255,11 +255,14 @@ void mp_world_heal(struct mp_world *w)
     w->cfg.chances.start_fails = 0;
     w->cfg.chances.retires = 0;
     w->cfg.chances.is_full = 0;
+    w->cfg.chances.disk_full = 0;
+    w->cfg.chances.load_fails = 0;
     mp_world_network_heal(w);
     for (uint32_t i = 0; i < w->node_count; i++) {
         struct mp_world_node *n = &w->nodes[i];
         n->stalls_until = 0;
         n->lags_until = 0;
+        n->disk_full_until = 0;
         if (!n->node && !n->is_removed)
             mp_world_node_start(w, n);
         else if (n->node && mp_world_is_paused(w, n))

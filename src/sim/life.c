@@ -20,6 +20,8 @@
 #define ASKED_ALL_UP_TO  16             /* nodes: each is asked for everything in the end */
 #define FALSE_DEATH_LOSS 100 /* of 1,000: with no more than that nobody is taken for dead */
 #define DETECTED_WITHIN  MP_SECONDS(30)
+#define DISK_FULL_MOST   40 /* of 1,000; so below */
+#define LOAD_FAILS_MOST  40
 
 /* --- what is in a world --- */
 
@@ -41,7 +43,10 @@ static void draw_chances(struct mp_rng *rng, struct mp_world_chances *out)
                                           .is_huge = 30,
                                           .start_fails = 300,
                                           .is_full = 100,
-                                          .begins_meanwhile = 500};
+                                          .begins_meanwhile = 500,
+                                          .disk_full = 0,
+                                          .load_fails = 0,
+                                          .change = 0};
     uint16_t chances[sizeof(most) / sizeof(uint16_t)];
     memcpy(chances, &most, sizeof(most));
     for (size_t i = 0; i < MP_ARRAY_SIZE(chances); i++)
@@ -125,16 +130,26 @@ void mp_world_draw(struct mp_world_config *cfg, enum mp_world_scenario scenario,
     cfg->latency_longest = MP_MS(1) << mp_rng_below(&rng, 6);
     if (scenario == MP_WORLD_ROUTING) {
         draw_routing(cfg, &rng);
+    } else if (scenario == MP_WORLD_DEPLOY && mp_rng_below(&rng, 2) == 0) {
+        cfg->chances.malformed = 0; /* only functions and workers fail */
     } else {
         draw_faults(&rng, &cfg->faults);
         if (mp_rng_below(&rng, 8) == 0)
             cfg->out_of_memory = 1u << mp_rng_below(&rng, 10);
+        cfg->chances.disk_full = (uint16_t)mp_rng_below(&rng, DISK_FULL_MOST);
+        cfg->chances.load_fails = (uint16_t)mp_rng_below(&rng, LOAD_FAILS_MOST);
     }
+    if (nodes > MP_WORLD_CHANGED_UP_TO)
+        return;
+    if (scenario == MP_WORLD_DEPLOY)
+        cfg->chances.change = (uint16_t)(80 + mp_rng_below(&rng, 120));
+    else if (scenario == MP_WORLD_MIXED && mp_rng_below(&rng, 2) == 0)
+        cfg->chances.change = (uint16_t)(20 + mp_rng_below(&rng, 60));
 }
 
 /* --- starting, and being left alone --- */
 
-static void start_all(struct mp_world *w)
+void mp_world_start_all(struct mp_world *w)
 {
     mp_duration gap = START_GAP;
     if (gap * w->cfg.nodes > STARTS_LAST)
@@ -238,7 +253,7 @@ static void watch_crash(struct mp_world *w, uint32_t *waiting)
 static void live_membership(struct mp_world *w)
 {
     uint32_t *waiting = (uint32_t *)mp_world_take(w, w->cfg.nodes * sizeof(*waiting));
-    start_all(w);
+    mp_world_start_all(w);
     w->report->converged_ms = wait_until_known(w, KNOWN_WITHIN);
     w->is_death_watched = w->cfg.faults.loss <= FALSE_DEATH_LOSS;
     watch_idle(w);
@@ -286,7 +301,7 @@ static void watch_addition(struct mp_world *w, uint32_t number, uint32_t *waitin
 
 /* After the faults: all must agree, and within the bound. */
 /* Milliseconds that it took; -1: in vain. */
-static double wait_until_agreed(struct mp_world *w, mp_duration within)
+double mp_world_wait_until_agreed(struct mp_world *w, mp_duration within)
 {
     mp_time began = w->now;
     while (w->now < began + within && !w->is_broken) {
@@ -346,7 +361,7 @@ static void watch_forgetting(struct mp_world *w, uint32_t number)
     mp_world_add_invented(w, &w->nodes[1 - by], number + 2);
     mp_world_run(w, w->now + NOTICED_WITHIN);
     mp_world_heal(w);
-    w->report->healed_ms = wait_until_agreed(w, AGREED_WITHIN);
+    w->report->healed_ms = mp_world_wait_until_agreed(w, AGREED_WITHIN);
     mp_time until = w->now + KNOWN_WITHIN;
     while (!knows_both_halves(w, number, false) && w->now < until && !w->is_broken)
         mp_world_run(w, w->now + LOOKED_EACH);
@@ -356,7 +371,7 @@ static void watch_forgetting(struct mp_world *w, uint32_t number)
 static void live_catalog(struct mp_world *w)
 {
     uint32_t *waiting = (uint32_t *)mp_world_take(w, w->cfg.nodes * sizeof(*waiting));
-    start_all(w);
+    mp_world_start_all(w);
     w->report->converged_ms = wait_until_known(w, KNOWN_WITHIN);
     for (uint32_t i = 0; i < w->cfg.additions && w->report->violation_count == 0; i++) {
         watch_addition(w, i, waiting);
@@ -377,7 +392,7 @@ static bool is_quiet(const struct mp_world *w)
         const struct mp_world_node *n = &w->nodes[i];
         if (n->node && (mp_node_outstanding(n->node) != 0 || mp_node_numbers_in_use(n->node) != 0 ||
                         mp_node_held_count(n->node) != 0 || mp_node_pool(n->node)->queued != 0 ||
-                        !mp_world_workers_are_idle(w, n)))
+                        !mp_world_workers_are_idle(w, n) || !mp_world_code_is_quiet(w, n)))
             return false;
     }
     return true;
@@ -396,6 +411,11 @@ static void check_node_quiet(struct mp_world *w, struct mp_world_node *n)
     if (mp_node_held_count(n->node) != 0)
         mp_world_violation(w, "quiet", "results held for runs that are over",
                            mp_node_held_count(n->node));
+    if (!mp_world_code_is_quiet(w, n)) {
+        mp_world_violation(w, "quiet", "deploys left over", mp_node_deploy_count(n->node));
+        mp_world_violation(w, "quiet", "releases left over", mp_node_release_count(n->node));
+        mp_world_violation(w, "quiet", "units left over", mp_node_unit_count(n->node));
+    }
     if (n->state == MP_WORLD_NODE_LEAVING && n->drained != 1)
         mp_world_violation(w, "quiet", "it was never DRAINED", n->drained);
 }
@@ -415,7 +435,7 @@ static void wait_until_all_up(struct mp_world *w, mp_duration within)
         mp_world_run(w, w->now + LOOKED_EACH);
 }
 
-static void wait_until_quiet(struct mp_world *w, mp_duration within)
+void mp_world_wait_until_quiet(struct mp_world *w, mp_duration within)
 {
     mp_time until = w->now + within;
     while (!is_quiet(w) && w->now < until && !w->is_broken)
@@ -448,7 +468,7 @@ static void live_alone(struct mp_world *w)
 {
     mp_world_node_start(w, &w->nodes[0]);
     ask(w, MP_MS(300));
-    wait_until_quiet(w, LIFE_MAX);
+    mp_world_wait_until_quiet(w, LIFE_MAX);
 }
 
 /* The node that all joined goes for good, so that nobody meets again through it. */
@@ -463,10 +483,12 @@ static void lose_seed(struct mp_world *w)
 
 static void live_together(struct mp_world *w)
 {
-    start_all(w);
+    mp_world_start_all(w);
     w->report->converged_ms = wait_until_known(w, KNOWN_WITHIN);
     if (w->cfg.faults.is_seed_lost)
         lose_seed(w);
+    if (w->is_calm)
+        (void)mp_world_wait_until_agreed(w, AGREED_WITHIN);
     w->faults_until = w->now + w->cfg.faults_last;
     ask(w, w->cfg.faults_last / 2);
     mp_world_plan(w, 0, (struct mp_world_happening){.kind = MP_WORLD_FAULT_DUE});
@@ -474,16 +496,16 @@ static void live_together(struct mp_world *w)
     w->is_asking = false;
     mp_world_heal(w);
     mp_duration within = w->cfg.faults.is_seed_lost ? REDIALLED_WITHIN : AGREED_WITHIN;
-    w->report->healed_ms = wait_until_agreed(w, within);
+    w->report->healed_ms = mp_world_wait_until_agreed(w, within);
     /* Who was about to leave comes back later, and has to find its place then. */
     wait_until_all_up(w, QUIET_WITHIN);
-    (void)wait_until_agreed(w, within);
+    (void)mp_world_wait_until_agreed(w, within);
     /* Once what the faults held up is over, nothing makes a call wait. */
     mp_world_run(w, w->now + STRAGGLERS_LAST);
-    wait_until_quiet(w, QUIET_WITHIN);
+    mp_world_wait_until_quiet(w, QUIET_WITHIN);
     if (w->report->violation_count == 0 && w->cfg.nodes <= ASKED_ALL_UP_TO)
         mp_world_ask_everything(w);
-    wait_until_quiet(w, QUIET_WITHIN);
+    mp_world_wait_until_quiet(w, QUIET_WITHIN);
 }
 
 void mp_world_scenario(struct mp_world *w)
@@ -492,12 +514,19 @@ void mp_world_scenario(struct mp_world *w)
     w->has_network_faults = f->loss != 0 || f->late != 0;
     for (uint32_t i = 0; i < MP_WORLD_FAULTS; i++)
         w->has_network_faults = w->has_network_faults || f->weights[i] != 0;
+    w->is_calm = w->cfg.scenario == MP_WORLD_DEPLOY && !w->has_network_faults &&
+                 w->cfg.out_of_memory == 0 && w->cfg.chances.disk_full == 0 &&
+                 w->cfg.chances.load_fails == 0 && w->cfg.crash_step == 0;
     if (w->cfg.scenario == MP_WORLD_MEMBERSHIP)
         live_membership(w);
     else if (w->cfg.scenario == MP_WORLD_CATALOG)
         live_catalog(w);
     else if (w->cfg.nodes == 1)
         live_alone(w);
+    else if (w->cfg.deploys != 0)
+        mp_world_live_deploys(w);
+    else if (w->cfg.crash_step != 0)
+        mp_world_live_sweep(w);
     else
         live_together(w);
 }

@@ -54,6 +54,8 @@ struct totals {
     uint64_t remote_calls;
     uint64_t relayed_calls;
     uint64_t false_deaths;
+    uint64_t changes;
+    uint64_t changes_refused;
     double converged_ms; /* the slowest of the worlds */
     double healed_ms;
     double bytes_per_node_s; /* the mean */
@@ -75,9 +77,10 @@ static const struct {
     [MP_WORLD_ROUTING] = {"routing", 7},
     [MP_WORLD_GRAPH] = {"graph", 1},
     [MP_WORLD_MIXED] = {"mixed", 9},
+    [MP_WORLD_DEPLOY] = {"deploy", 5},
 };
 
-#define KNOWN_SCENARIOS "membership, catalog, routing, graph, mixed"
+#define KNOWN_SCENARIOS "membership, catalog, routing, graph, mixed, deploy"
 
 static const char help[] =
     "usage: mpreg-sim SCENARIO [--nodes N] [--seed S] [--seeds N] [--defect NAME]\n"
@@ -94,8 +97,10 @@ static const char help[] =
     "  routing     calls to functions and resources that only some nodes have; cuts and crashes\n"
     "  graph       clients run graphs on nodes whose workers fail, hang and die\n"
     "  mixed       all of it together, with every fault there is; then everything must heal\n"
+    "  deploy      modules are deployed, rolled back and undeployed under calls and runs; every\n"
+    "              other world has the faults of mixed\n"
     "\n"
-    "  --nodes N            nodes in the world (100, 20, 7, 1, 9)\n"
+    "  --nodes N            nodes in the world (100, 20, 7, 1, 9, 5)\n"
     "  --seed S             the seed (1)\n"
     "  --seeds N            worlds: the seeds S, S+1, … (1)\n"
     "  --defect NAME        with a deliberate fault in the core, which must be noticed\n"
@@ -248,6 +253,8 @@ static bool check_options(struct options *o)
     else if (o->nodes < (o->scenario == MP_WORLD_GRAPH ? 1u : 2u))
         fprintf(stderr, "error: scenario %s needs more nodes than %" PRIu64 "\n", o->scenario_name,
                 o->nodes);
+    else if (o->scenario == MP_WORLD_DEPLOY && o->nodes > MP_WORLD_CHANGED_UP_TO)
+        fprintf(stderr, "error: scenario deploy takes at most %d nodes\n", MP_WORLD_CHANGED_UP_TO);
     else if (o->slow != UNSET && o->slow + 2 > o->nodes)
         fputs("error: --slow must leave two nodes that are not\n", stderr);
     else if (!is_membership && (o->hours != UNSET || o->partition != UNSET || o->crashes != UNSET ||
@@ -299,6 +306,8 @@ static void add(struct totals *t, const struct options *o, uint64_t seed,
     t->remote_calls += r->remote_calls;
     t->relayed_calls += r->relayed_calls;
     t->false_deaths += r->false_deaths;
+    t->changes += r->changes;
+    t->changes_refused += r->changes_refused;
     t->converged_ms = slower(t->converged_ms, r->converged_ms);
     t->healed_ms = slower(t->healed_ms, r->healed_ms);
     t->bytes_per_node_s += r->bytes_per_node_s / (double)o->seeds;
@@ -433,6 +442,9 @@ static void print_figures(const struct options *o, const struct totals *t)
            ",\"worker_deaths\":%" PRIu64,
            t->runs, t->succeeded, t->lost, t->duplicated, t->requests, t->calls_begun,
            t->worker_deaths);
+    if (o->scenario == MP_WORLD_DEPLOY || o->scenario == MP_WORLD_MIXED)
+        printf(",\"changes\":%" PRIu64 ",\"changes_refused\":%" PRIu64, t->changes,
+               t->changes_refused);
     if (o->nodes > 1)
         printf(",\"crashes\":%" PRIu64 ",\"faults\":%" PRIu64 ",\"remote_calls\":%" PRIu64
                ",\"relayed_calls\":%" PRIu64,

@@ -340,13 +340,14 @@ static void deliver(struct mp_world *w, struct mp_world_node *n, uint64_t conn, 
         ev.request.id = f->id;
         ev.request.meta = meta;
         ev.request.payload = payload;
-        ev.request.wall_ms = 1700000000000 + (int64_t)(w->now / MP_MS(1));
+        ev.request.wall_ms = mp_world_wall(w, n);
     } else {
         ev.frame.client = conn;
         ev.frame.type = f->type;
         ev.frame.id = f->id;
         ev.frame.meta = meta;
         ev.frame.payload = payload;
+        ev.frame.wall_ms = mp_world_wall(w, n);
     }
     mp_world_step(w, n, &ev);
 }

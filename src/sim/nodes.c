@@ -132,6 +132,7 @@ void mp_world_nodes_init(struct mp_world *w)
         n->is_slow = i >= w->cfg.nodes - w->cfg.slow && i < w->cfg.nodes;
         if (w->cfg.nodes > 1)
             n->clock = mp_rng_below(&w->rng, MP_SECONDS(100000));
+        mp_world_code_init(w, n);
     }
     draw_belongings(w);
 }
@@ -254,12 +255,14 @@ void mp_world_node_start(struct mp_world *w, struct mp_world_node *n)
     n->last_live = 0;
     if (n->views)
         memset(n->views, 0, n->view_capacity * sizeof(*n->views));
+    mp_world_code_restore(w, n);
     if (w->cfg.scenario != MP_WORLD_MEMBERSHIP)
         for (uint32_t i = 0; i < MP_WORLD_MODULES; i++)
             if (mp_world_has_module(n, i))
                 mp_world_add_module(w, n, i);
-    const struct mp_node_event start = {.kind = MP_NODE_START,
-                                        .start = {.addr = mp_world_address_of(n->number)}};
+    const struct mp_node_event start = {
+        .kind = MP_NODE_START,
+        .start = {.addr = mp_world_address_of(n->number), .wall_ms = mp_world_wall(w, n)}};
     mp_world_step_surely(w, n, &start);
     tell_seeds(w, n);
     if (n->is_slow)
@@ -273,6 +276,7 @@ static void stop(struct mp_world *w, struct mp_world_node *n, bool is_off)
     mp_world_network_lost(w, n, is_off);
     mp_world_clients_lost(w, n);
     mp_world_workers_lost(n);
+    mp_world_code_lost(w, n);
     mp_world_drop_blocks(w, n);
     mp_node_free(n->node);
     n->node = NULL;
@@ -378,6 +382,7 @@ void mp_world_nodes_fini(struct mp_world *w)
         if (n->node)
             stop(w, n, false);
         mp_world_workers_fini(w, n);
+        mp_world_code_fini(w, n);
         mp_alloc_free(w->alloc, n->conns, n->conn_capacity * sizeof(*n->conns));
         mp_alloc_free(w->alloc, n->views, n->view_capacity * sizeof(*n->views));
     }
@@ -441,7 +446,8 @@ void mp_world_node_effect(struct mp_world *w, struct mp_world_node *n,
         on_drained(w, n);
         break;
     default:
-        mp_world_worker_effect(w, n, e);
+        if (!mp_world_code_effect(w, n, e))
+            mp_world_worker_effect(w, n, e);
         break;
     }
 }

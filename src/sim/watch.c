@@ -372,6 +372,18 @@ static void log_providers(struct mp_world *w, const struct mp_world_node *by,
     mp_world_log(w, by, "knows", mp_text_slice(&text));
 }
 
+/* Whether n has to take another node for one that serves a module. */
+static bool is_provider(const struct mp_world_node *n, const struct mp_world_node *other,
+                        uint32_t module)
+{
+    char data[16];
+    struct mp_deploy_entry e;
+    if (!mp_world_is_deployed(n, module))
+        return mp_world_has_module(other, module);
+    return !mp_deploy_find(mp_node_deploy(n->node), mp_slice_str(mp_world_modules[module]), &e) ||
+           mp_deploy_is_in_scope(&e, mp_world_name_of(other->name, data));
+}
+
 static bool check_functions(struct mp_world *w, const struct mp_world_node *n, bool is_told)
 {
     struct mp_buf found;
@@ -382,12 +394,15 @@ static bool check_functions(struct mp_world *w, const struct mp_world_node *n, b
         char data[32];
         struct mp_text text;
         uint32_t providers = 0;
+        if (mp_world_is_deployed(n, f->module) && !mp_node_is_up_to_date(n->node))
+            continue; /* its code is lost: an older one is live, whose scope nobody knows any more
+                       */
         mp_text_init(&text, data, sizeof(data));
         mp_world_put_function_name(f, &text);
-        const struct mp_catalog_query q = {.fun = mp_text_slice(&text)};
+        const struct mp_catalog_query q = {.fun = mp_text_slice(&text),
+                                           .pin = mp_node_pin(n->node, mp_text_slice(&text))};
         for (uint32_t k = 0; k < w->node_count; k++)
-            providers +=
-                mp_world_is_up(&w->nodes[k]) && mp_world_has_module(&w->nodes[k], f->module);
+            providers += mp_world_is_up(&w->nodes[k]) && is_provider(n, &w->nodes[k], f->module);
         mp_buf_clear(&found);
         enum mp_err err = mp_catalog_find(mp_node_catalog(n->node), &q, &found);
         if (err != MP_OK)
@@ -453,7 +468,8 @@ bool mp_world_check_agreed(struct mp_world *w, bool is_told)
         if (!first)
             first = n;
         if (!check_members(w, n, up, is_told) || !are_digests_equal(w, first, n, is_told) ||
-            !check_functions(w, n, is_told) || !check_links(w, n, is_told))
+            !mp_world_check_code(w, first, n, is_told) || !check_functions(w, n, is_told) ||
+            !check_links(w, n, is_told))
             return false;
     }
     return true;

@@ -281,7 +281,10 @@ static void say_nested(struct mp_world *w, struct mp_world_node *n, struct mp_wo
     if (mp_world_chance(w, w->cfg.chances.malformed))
         mp_text_put(&text, "!");
     enum mp_err err = put_nested_options(w, &options, &retries);
-    uint32_t serial = mp_world_new_serial(w, n->number, mp_world_begins_max(w, f, retries));
+    const struct mp_world_task *parent = find_task(k, m->call);
+    uint32_t root = parent ? w->serials[parent->serial].root : 0;
+    uint32_t serial =
+        mp_world_new_serial(w, n->number, f, mp_world_begins_max(w, f, retries), root);
     k->nested[m->nested - 1].serial = serial;
     if (err == MP_OK)
         err = mp_mp_put_array(&args, 1);
@@ -422,6 +425,7 @@ static void on_send(struct mp_world *w, struct mp_world_node *n, struct mp_world
         mp_world_violation(w, "right-result", "SEND with arguments that nobody gave", e->id);
         return;
     }
+    mp_world_code_sent(w, n, e, serial);
     for (uint32_t i = 0; i < n->worker_capacity; i++)
         if (n->workers[i] && n->workers[i]->task_count != 0 && find_task(n->workers[i], e->id))
             mp_world_violation(w, "workers", "SEND of a call that a worker has", e->id);
@@ -433,7 +437,8 @@ static void on_send(struct mp_world *w, struct mp_world_node *n, struct mp_world
     }
     k->tasks = (struct mp_world_task *)mp_world_grow(w, k->tasks, &k->task_capacity,
                                                      k->task_count + 1, sizeof(*k->tasks));
-    k->tasks[k->task_count++] = (struct mp_world_task){.call = e->id, .serial = serial};
+    k->tasks[k->task_count++] = (struct mp_world_task){
+        .call = e->id, .serial = serial, .module = e->module, .release = e->release};
     go_on(w, n, k);
 }
 
@@ -497,6 +502,11 @@ static void take_result(struct mp_world *w, struct mp_world_node *n, const struc
     nested->is_answered = true;
     if (!e->is_error && mp_world_serial_in(e->payload.bytes) != nested->serial)
         mp_world_violation(w, "right-result", "RESULT of another call", nested->serial);
+    if (e->is_error && mp_world_is_harm(w, e->payload.bytes, w->serials[nested->serial].function)) {
+        mp_world_log(w, n, "harms", e->payload.bytes);
+        mp_world_violation(w, "deploys-harm-nobody", "a call that a function made failed",
+                           nested->serial);
+    }
     struct mp_world_task *t = nested->parent != 0 ? find_task(k, nested->parent) : NULL;
     if (!t || t->state != MP_WORLD_CALLING)
         return;
@@ -593,6 +603,20 @@ bool mp_world_workers_are_idle(const struct mp_world *w, const struct mp_world_n
             return false;
     }
     return ready == w->cfg.workers;
+}
+
+bool mp_world_workers_name(const struct mp_world_node *n, uint32_t release, uint32_t first_module,
+                           uint32_t module_count)
+{
+    for (uint32_t i = 0; i < n->worker_capacity; i++) {
+        const struct mp_world_worker *k = n->workers[i];
+        for (uint32_t t = 0; k && t < k->task_count; t++)
+            if ((release != 0 && k->tasks[t].release == release) ||
+                (k->tasks[t].module >= first_module &&
+                 k->tasks[t].module - first_module < module_count))
+                return true;
+    }
+    return false;
 }
 
 void mp_world_workers_check_idle(struct mp_world *w, struct mp_world_node *n)

@@ -81,12 +81,17 @@ void mp_world_log_time(struct mp_world *w, const struct mp_world_node *n, const 
     mp_world_log(w, n, what, mp_text_slice(&text));
 }
 
-uint32_t mp_world_new_serial(struct mp_world *w, uint32_t origin, uint32_t begins_max)
+uint32_t mp_world_new_serial(struct mp_world *w, uint32_t origin, const struct mp_world_function *f,
+                             uint32_t begins_max, uint32_t root)
 {
     w->serials = (struct mp_world_serial *)mp_world_grow(w, w->serials, &w->serial_capacity,
                                                          w->serial_count + 1, sizeof(*w->serials));
-    w->serials[w->serial_count] = (struct mp_world_serial){
-        .begins_max = begins_max, .origin = origin, .first_arrival = MP_WORLD_NONE};
+    w->serials[w->serial_count] =
+        (struct mp_world_serial){.function = (uint32_t)(f - mp_world_functions),
+                                 .root = root != 0 ? root : w->serial_count,
+                                 .begins_max = begins_max,
+                                 .origin = origin,
+                                 .first_arrival = MP_WORLD_NONE};
     return w->serial_count++;
 }
 
@@ -209,6 +214,9 @@ static void happen(struct mp_world *w, const struct mp_world_happening *h)
     case MP_WORLD_NODE_STALLS:
         mp_world_node_happening(w, h);
         break;
+    case MP_WORLD_CODE_DUE:
+        mp_world_code_happening(w, h);
+        break;
     case MP_WORLD_FAULT_DUE:
         mp_world_fault_due(w);
         break;
@@ -220,9 +228,9 @@ static void happen(struct mp_world *w, const struct mp_world_happening *h)
 static void digest(struct mp_world *w, const struct mp_world_node *n,
                    const struct mp_node_effect *e)
 {
-    const uint64_t fields[] = {w->now,   n->number,   e->kind,          e->frame,    e->is_error,
-                               e->level, e->worker,   e->module,        e->function, e->client,
-                               e->id,    e->deadline, e->payload.handle};
+    const uint64_t fields[] = {w->now,   n->number,   e->kind,           e->frame,    e->is_error,
+                               e->level, e->worker,   e->module,         e->function, e->client,
+                               e->id,    e->deadline, e->payload.handle, e->release,  e->unit};
     uint64_t d = w->report->digest;
     d = mp_slice_hash(mp_slice_of(fields, sizeof(fields)), d);
     d = mp_slice_hash(mp_address_slice(&e->addr), d);
@@ -280,6 +288,10 @@ void mp_world_answer(struct mp_world *w, const struct mp_node_event *ev)
 void mp_world_step(struct mp_world *w, struct mp_world_node *n, const struct mp_node_event *ev)
 {
     mp_assert(n->node);
+    if (w->victim == n->number && w->victim_steps != 0 && --w->victim_steps == 0) {
+        mp_world_node_crash(w, n, w->cfg.seed % 2 == 0);
+        return;
+    }
     step_once(w, n, ev);
     while (w->event_first < w->event_count && !w->is_broken) {
         const struct mp_node_event next = w->events[w->event_first++];
@@ -334,11 +346,12 @@ static void begin(struct mp_world *w)
     w->happening_free = MP_WORLD_NONE;
     w->datagram_free = MP_WORLD_NONE;
     w->link_free = MP_WORLD_NONE;
+    w->victim = MP_WORLD_NONE;
     mp_rng_init(&w->rng, w->cfg.seed);
     mp_rng_init(&w->failures, ~w->cfg.seed);
     mp_heap_init(&w->heap, w->alloc);
     mp_heap_init(&w->timers, w->alloc);
-    (void)mp_world_new_serial(w, 0, UINT32_MAX); /* 0 means none */
+    (void)mp_world_new_serial(w, 0, &mp_world_functions[0], UINT32_MAX, 0); /* 0 means none */
     mp_world_nodes_init(w);
     mp_world_clients_init(w);
 }
@@ -348,6 +361,7 @@ static void end(struct mp_world *w)
     mp_world_nodes_fini(w);
     mp_world_network_fini(w);
     mp_world_clients_fini(w);
+    mp_world_deploys_fini(w);
     for (uint32_t i = 0; i < w->block_count; i++)
         if (w->blocks[i].bytes)
             free_block(w, &w->blocks[i]);

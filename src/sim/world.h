@@ -33,7 +33,16 @@
  *   links           healed: no link leads to a node that is gone, and none is doubled
  *   callable        healed: each function can be called from each node, and answers
  *   quiet           when all is done nothing is left over: no call, no run, no number, no block, no
- *                   result held for a run, no task with a worker */
+ *                   result held for a run, no task with a worker, no deploy, and no release and no
+ *                   unit but those that are live
+ *   releases        a call that a worker gets is of a release that is open, and of the code that
+ * this one has under the module's name; what is closed or unloaded was open or loaded, and nothing
+ * under way names it one-version     a call and all that it calls, or a run and all its steps, use
+ * one version of each deployed module, on all nodes deploys-harm-nobody  without faults no call
+ * fails because of a deploy; one that succeeded is live on all nodes that its answer lists as live
+ *   history         healed: all nodes have the same history of deploys, the same marks in it, and
+ * take for live what follows from it; that is loaded; a deploy that succeeded is in it, one that
+ * was refused is not */
 #pragma once
 
 #include <stdbool.h>
@@ -46,6 +55,7 @@
 
 #define MP_WORLD_VIOLATIONS_MAX 8    /* more are only counted */
 #define MP_WORLD_SAMPLES_MAX    4096 /* more are not kept */
+#define MP_WORLD_CHANGED_UP_TO  60   /* nodes; in larger worlds nothing is deployed */
 
 enum mp_world_scenario {
     MP_WORLD_MEMBERSHIP,
@@ -53,6 +63,7 @@ enum mp_world_scenario {
     MP_WORLD_ROUTING,
     MP_WORLD_GRAPH,
     MP_WORLD_MIXED,
+    MP_WORLD_DEPLOY,
     MP_WORLD_SCENARIOS
 };
 
@@ -77,6 +88,10 @@ struct mp_world_chances {
     uint16_t start_fails;
     uint16_t is_full;
     uint16_t begins_meanwhile; /* a call that is asked back was begun a moment ago */
+    /* of code */
+    uint16_t change;    /* of a request: a deploy, rollback or undeploy */
+    uint16_t disk_full; /* when something is to be kept, for a while */
+    uint16_t load_fails;
 };
 
 enum mp_world_fault {
@@ -119,6 +134,9 @@ struct mp_world_config {
     uint32_t slow;          /* nodes that are slow all the time */
     uint32_t crashes;       /* MEMBERSHIP: measured one by one */
     uint32_t additions;     /* CATALOG: modules that appear, measured one by one */
+    uint32_t deploys;       /* DEPLOY: of one module, one after another, and nothing else */
+    uint32_t crash_step;    /* DEPLOY: a node dies right before so many steps of a deploy, from 1 */
+    uint32_t crash_node;    /* which one; the first is asked for the deploy */
     uint64_t defects;       /* see base/defects.h */
     bool is_drained;        /* of one node: it is told to stop halfway */
     mp_duration latency_longest;
@@ -155,6 +173,8 @@ struct mp_world_report {
     uint64_t faults;
     uint64_t remote_calls;  /* frames that carried a call to another node */
     uint64_t relayed_calls; /* those that came from neither end */
+    uint64_t changes;       /* deploys, rollbacks and undeploys that were answered with success */
+    uint64_t changes_refused;
     uint64_t false_deaths;
     double converged_ms;      /* from the last start until all listed all; < 0: never */
     double healed_ms;         /* from the end of all faults until all agreed; < 0: never */

@@ -8,6 +8,7 @@
 
 #define MP_WORLD_FUNCTIONS 10
 #define MP_WORLD_MODULES   3
+#define MP_WORLD_DEPLOYED  2 /* modules, the first ones, that are deployed now and then */
 #define MP_WORLD_RESOURCES 3
 #define MP_WORLD_NONE      UINT32_MAX
 #define MP_WORLD_CUTS_MAX  16
@@ -17,9 +18,16 @@
 #define MP_WORLD_CALL_TIMEOUT MP_SECONDS(5)
 #define MP_WORLD_RUN_TIMEOUT  MP_SECONDS(20)
 
+struct mp_world_function;
+
 /* --- what is known about requests, calls and blocks --- */
 
-enum mp_world_request_kind { MP_WORLD_CALL, MP_WORLD_RUN, MP_WORLD_QUERY };
+enum mp_world_request_kind {
+    MP_WORLD_CALL,
+    MP_WORLD_RUN,
+    MP_WORLD_QUERY,
+    MP_WORLD_CHANGE /* a deploy, rollback or undeploy */
+};
 
 struct mp_world_request {
     enum mp_world_request_kind kind;
@@ -28,6 +36,9 @@ struct mp_world_request {
     uint32_t serial; /* of a call; 0: none */
     mp_time due_at;  /* its deadline; MP_NEVER: not watched */
     uint32_t answers;
+    bool is_plain;      /* a call without wishes: who has alpha or beta has what it wants */
+    bool is_made;       /* of a change of what is deployed: it was answered with success */
+    bool is_refused;    /* the same, with an error */
     bool is_gone;       /* its client left, or its node ended */
     bool is_to_succeed; /* nothing stands in its way */
     bool may_time_out;  /* but its function's own, short time limit */
@@ -45,6 +56,9 @@ struct mp_world_arrival {
 
 /* One thing that somebody asked a function to do; its number travels in the arguments. */
 struct mp_world_serial {
+    uint32_t function;                 /* of mp_world_functions[] */
+    uint32_t root;                     /* the first serial of all that hangs together with it */
+    uint64_t units[MP_WORLD_DEPLOYED]; /* of a root: the code of each module; 0: none was used */
     uint32_t begins;
     uint32_t begins_max;
     uint32_t origin;        /* the node that was asked */
@@ -72,6 +86,8 @@ enum mp_world_task_state {
 struct mp_world_task {
     uint64_t call;
     uint32_t serial;
+    uint32_t module; /* as workers number it */
+    uint32_t release;
     uint32_t actions_left; /* until it ends */
     uint32_t calling;      /* calls that it waits for */
     enum mp_world_task_state state;
@@ -185,6 +201,53 @@ struct mp_world_cut {
     mp_time until;
 };
 
+/* --- code --- */
+
+struct mp_world_unit {
+    uint8_t hash[MP_UNIT_HASH_BYTES];
+    struct mp_buf bytes;
+    struct mp_buf description;
+};
+
+/* What a store keeps; it outlives its node, unless that gets another disk. */
+struct mp_world_store {
+    uint32_t unit_count;
+    uint32_t unit_capacity;
+    struct mp_world_unit *units;
+    uint32_t entry_count;
+    struct mp_buf entries; /* in the order in which they were kept */
+};
+
+/* An effect that is answered later. */
+struct mp_world_job {
+    enum mp_node_effect_kind kind;
+    uint64_t ticket;
+    mp_time due;
+    uint8_t hash[MP_UNIT_HASH_BYTES];
+    struct mp_buf bytes;
+    struct mp_buf context;
+};
+
+/* A unit that the workers have; its place + 1 is the driver's number for it. */
+struct mp_world_loaded {
+    bool is_used;
+    uint8_t hash[MP_UNIT_HASH_BYTES];
+    uint32_t module_count;
+    struct mp_buf description;
+};
+
+struct mp_world_release {
+    bool is_open;
+    struct mp_buf list;
+};
+
+/* One change of one module that some node kept. */
+struct mp_world_entry {
+    struct mp_buf bytes;
+    uint32_t request; /* who asked for it, from 1; 0: nobody knows */
+    uint64_t keepers; /* bits: nodes that have it in their stores */
+};
+
 /* --- nodes --- */
 
 /* What a node knew of a member when it was last looked at. */
@@ -217,7 +280,18 @@ struct mp_world_node {
     struct mp_alloc alloc; /* counts, and fails on request */
     size_t bytes;
     uint64_t bytes_sent;
-    uint64_t disk;     /* the last generation it kept; 0: an empty disk */
+    uint64_t disk; /* the last generation it kept; 0: an empty disk */
+    struct mp_world_store store;
+    int64_t wall_error_ms;
+    mp_time disk_full_until;
+    mp_time store_due; /* what the store was asked last is done then */
+    uint32_t job_count;
+    uint32_t job_capacity;
+    struct mp_world_job *jobs; /* oldest first */
+    uint32_t loaded_capacity;
+    struct mp_world_loaded *loaded;
+    uint32_t release_capacity;
+    struct mp_world_release *releases;
     mp_duration clock; /* ahead of the world's */
     mp_time started_at;
     mp_time paused_from;
@@ -284,7 +358,8 @@ enum mp_world_happening_kind {
     MP_WORLD_NODE_STARTS,
     MP_WORLD_NODE_ENDS, /* number: boot */
     MP_WORLD_NODE_STALLS,
-    MP_WORLD_EASED, /* place: connection's place, number: its number */
+    MP_WORLD_EASED,    /* place: connection's place, number: its number */
+    MP_WORLD_CODE_DUE, /* number: boot */
     MP_WORLD_FAULT_DUE
 };
 
@@ -306,6 +381,7 @@ struct mp_world {
     bool is_asking; /* requests are due */
     bool has_network_faults;
     bool is_death_watched; /* nothing explains a death but a crash */
+    bool is_calm;          /* no faults but those of functions and workers */
     struct mp_rng rng;
     struct mp_rng failures;
     mp_time now;
@@ -360,6 +436,12 @@ struct mp_world {
     struct mp_world_client *clients;
     uint64_t incarnations;
     uint32_t late_modules; /* nodes that have it */
+    uint32_t entry_count;
+    uint32_t entry_capacity;
+    struct mp_world_entry *entries;       /* every change that was kept anywhere */
+    uint32_t versions[MP_WORLD_DEPLOYED]; /* the highest that was deployed: 1.0.k */
+    uint32_t victim; /* dies right before so many steps; MP_WORLD_NONE: nobody */
+    uint32_t victim_steps;
 };
 
 /* world.c */
@@ -389,7 +471,9 @@ void mp_world_run(struct mp_world *w, mp_time until);
 bool mp_world_chance(struct mp_world *w, uint16_t of_1000);
 /* Spread over the orders of magnitude below `longest`. */
 mp_duration mp_world_latency(struct mp_world *w, mp_duration longest);
-uint32_t mp_world_new_serial(struct mp_world *w, uint32_t origin, uint32_t begins_max);
+/* `root`: the serial that it hangs together with; 0: itself. */
+uint32_t mp_world_new_serial(struct mp_world *w, uint32_t origin, const struct mp_world_function *f,
+                             uint32_t begins_max, uint32_t root);
 /* A payload with these bytes for a node: as they are, or copied into a shared block. */
 struct mp_rpc_payload mp_world_payload(struct mp_world *w, const struct mp_world_node *n,
                                        struct mp_slice bytes);
@@ -481,12 +565,63 @@ bool mp_world_check_agreed(struct mp_world *w, bool is_told);
 /* What node n lists member `name` as; false if it does not list it. */
 bool mp_world_view(const struct mp_world_node *n, uint32_t name, struct mp_member_info *info);
 
+/* code.c: what hosts do for code */
+int64_t mp_world_wall(const struct mp_world *w, const struct mp_world_node *n);
+void mp_world_code_init(struct mp_world *w, struct mp_world_node *n);
+void mp_world_code_fini(struct mp_world *w, struct mp_world_node *n);
+/* Its node is about to start: tells it what it kept. */
+void mp_world_code_restore(struct mp_world *w, struct mp_world_node *n);
+/* It ended: what was not answered is lost. */
+void mp_world_code_lost(struct mp_world *w, struct mp_world_node *n);
+/* Its disk is another one. */
+void mp_world_disk_lost(struct mp_world *w, struct mp_world_node *n);
+/* Whether it is one of the effects of code, which is carried out. */
+bool mp_world_code_effect(struct mp_world *w, struct mp_world_node *n,
+                          const struct mp_node_effect *e);
+void mp_world_code_happening(struct mp_world *w, const struct mp_world_happening *h);
+/* A call comes to a worker. */
+void mp_world_code_sent(struct mp_world *w, const struct mp_world_node *n,
+                        const struct mp_node_effect *e, uint32_t serial);
+/* What a release of the driver has under a name: the unit's hash; NULL: nothing. */
+const uint8_t *mp_world_release_unit(const struct mp_world_node *n, uint32_t release,
+                                     struct mp_slice name);
+uint32_t mp_world_loaded_count(const struct mp_world_node *n);
+uint32_t mp_world_open_count(const struct mp_world_node *n);
+bool mp_world_is_stored(const struct mp_world_node *n, const uint8_t *hash);
+
+/* deploys.c: changes of what is deployed, and that all agree on them */
+void mp_world_request_change(struct mp_world *w, struct mp_world_node *n, uint32_t number,
+                             struct mp_buf *meta, struct mp_buf *payload);
+void mp_world_change_answered(struct mp_world *w, struct mp_world_node *n,
+                              const struct mp_node_effect *e);
+/* An entry is in a node's store now. */
+void mp_world_entry_kept(struct mp_world *w, const struct mp_world_node *n, struct mp_slice entry);
+/* Whether an error is one that a deploy must not cause. */
+bool mp_world_is_harm(const struct mp_world *w, struct mp_slice error, uint32_t function);
+bool mp_world_check_code(struct mp_world *w, const struct mp_world_node *first,
+                         const struct mp_world_node *n, bool is_told);
+bool mp_world_code_is_quiet(const struct mp_world *w, const struct mp_world_node *n);
+/* Whether a deployed module is live on a node. */
+bool mp_world_is_deployed(const struct mp_world_node *n, uint32_t module);
+/* Lives in which one deploy after another is measured, or one is disturbed. */
+void mp_world_live_deploys(struct mp_world *w);
+void mp_world_live_sweep(struct mp_world *w);
+void mp_world_deploys_fini(struct mp_world *w);
+
+/* life.c, for deploys.c */
+void mp_world_start_all(struct mp_world *w);
+double mp_world_wait_until_agreed(struct mp_world *w, mp_duration within);
+void mp_world_wait_until_quiet(struct mp_world *w, mp_duration within);
+
 /* workers.c */
 void mp_world_worker_effect(struct mp_world *w, struct mp_world_node *n,
                             const struct mp_node_effect *e);
 void mp_world_worker_happening(struct mp_world *w, const struct mp_world_happening *h);
 bool mp_world_workers_are_idle(const struct mp_world *w, const struct mp_world_node *n);
 void mp_world_workers_check_idle(struct mp_world *w, struct mp_world_node *n);
+/* Whether a worker has a call of that release, or of one of those modules. */
+bool mp_world_workers_name(const struct mp_world_node *n, uint32_t release, uint32_t first_module,
+                           uint32_t module_count);
 /* They end with their node. */
 void mp_world_workers_lost(struct mp_world_node *n);
 void mp_world_workers_fini(struct mp_world *w, struct mp_world_node *n);
@@ -508,6 +643,10 @@ extern const char *const mp_world_resources[MP_WORLD_RESOURCES];
 void mp_world_clients_init(struct mp_world *w);
 void mp_world_clients_fini(struct mp_world *w);
 void mp_world_add_module(struct mp_world *w, struct mp_world_node *n, uint32_t number);
+/* What describes a module of that version, with the functions that it always has; `salt`, unless 0,
+ * makes it another one, and `padding` larger. */
+void mp_world_put_metadata(struct mp_buf *b, uint32_t module, const char *version, uint64_t salt,
+                           size_t padding);
 /* A module that only this scenario has: "m17", with one function "m17.f". */
 void mp_world_add_invented(struct mp_world *w, struct mp_world_node *n, uint32_t number);
 struct mp_slice mp_world_invented_name(uint32_t number, char *data, size_t size);
@@ -519,6 +658,9 @@ void mp_world_reply(struct mp_world *w, struct mp_world_node *n, const struct mp
 /* The clients of a node lose it: nobody owes them anything. */
 void mp_world_clients_lost(struct mp_world *w, const struct mp_world_node *n);
 bool mp_world_clients_are_answered(const struct mp_world *w);
+/* Asks a node for a change, and gives the request's number, from 1. */
+uint32_t mp_world_ask_change(struct mp_world *w, struct mp_world_node *n, const struct mp_buf *meta,
+                             const struct mp_buf *payload);
 void mp_world_clients_check_answered(struct mp_world *w);
 /* How often a call of f may begin for a caller that allows so many retries. */
 uint32_t mp_world_begins_max(const struct mp_world *w, const struct mp_world_function *f,

@@ -39,13 +39,17 @@ enum mp_frame_type {
     MP_FRAME_REFUSED = 33, /* instead of HELLO; payload: an ERROR map. Then the link is closed */
     MP_FRAME_PING = 34,    /* are you there? */
     MP_FRAME_PONG = 35,
-    MP_FRAME_SYNC = 36,    /* id: the stage, 1 to 4; payload: digests, or what differs */
+    MP_FRAME_SYNC = 36,    /* id: the stage, 1 to 7; payload: digests, or what differs */
     MP_FRAME_WANT = 37,    /* payload: a request for catalog entries and modules */
     MP_FRAME_HAVE = 38,    /* payload: what was wanted */
     MP_FRAME_FETCH = 39,   /* a part of a held result; RESULT or ERROR with the same id follows */
     MP_FRAME_RELEASE = 40, /* what was held for a run; RESULT follows */
     MP_FRAME_FORWARD = 41, /* a request for another node; its answer comes back the same way */
-    MP_FRAME_RUNS = 42     /* payload: the sender's runs that go on; id: whether it asks for such */
+    MP_FRAME_RUNS = 42,    /* payload: the sender's runs that go on; id: whether it asks for such */
+    MP_FRAME_STAGE = 43,   /* have a unit ready; payload: the unit, or nothing. RESULT or ERROR */
+    MP_FRAME_SWITCH = 44,  /* payload: entries of the history, just made. RESULT or ERROR */
+    MP_FRAME_CODE = 45,    /* a unit by its hash; RESULT with the unit, or ERROR */
+    MP_FRAME_LIST = 46     /* payload: what a release is; RESULT once calls of it may come */
 };
 
 struct mp_frame_header {

@@ -105,7 +105,7 @@ enum mp_err mp_peer_hello_read(struct mp_slice meta, struct mp_peer_hello *h)
 
 enum mp_err mp_peer_call_put(struct mp_buf *b, const struct mp_peer_call *c)
 {
-    MP_TRY(mp_mp_put_array(b, 10));
+    MP_TRY(mp_mp_put_array(b, 11));
     MP_TRY(mp_mp_put_str(b, c->fun));
     MP_TRY(mp_mp_put_uint(b, c->remaining_ns));
     MP_TRY(mp_mp_put_str(b, c->version));
@@ -115,7 +115,8 @@ enum mp_err mp_peer_call_put(struct mp_buf *b, const struct mp_peer_call *c)
     MP_TRY(c->context.size != 0 ? mp_mp_put_raw(b, c->context) : mp_mp_put_nil(b));
     MP_TRY(mp_mp_put_uint(b, c->flags));
     MP_TRY(mp_mp_put_uint(b, c->run));
-    return mp_mp_put_str(b, c->coordinator);
+    MP_TRY(mp_mp_put_str(b, c->coordinator));
+    return mp_mp_put_bin(b, c->release);
 }
 
 enum mp_err mp_peer_call_read(struct mp_slice meta, struct mp_peer_call *c)
@@ -136,6 +137,12 @@ enum mp_err mp_peer_call_read(struct mp_slice meta, struct mp_peer_call *c)
     c->flags = (uint32_t)take_uint(&f, UINT32_MAX);
     c->run = take_uint(&f, UINT64_MAX);
     c->coordinator = take_str(&f, 64);
+    c->release = (struct mp_slice){0};
+    if (f.further != 0) {
+        f.further--;
+        c->release = take(&f, MP_MP_BIN).bytes;
+    }
+    f.is_bad = f.is_bad || (c->release.size != 0 && c->release.size != MP_RELEASE_BYTES);
     return is_sound(&f) ? MP_OK : MP_ECORRUPT;
 }
 
@@ -228,5 +235,50 @@ enum mp_err mp_peer_release_read(struct mp_slice meta, struct mp_peer_release *o
     if (f.is_bad)
         return MP_ECORRUPT;
     *out = read;
+    return MP_OK;
+}
+
+static struct mp_slice take_unit(struct fields *f)
+{
+    struct mp_slice hash = take(f, MP_MP_BIN).bytes;
+    f->is_bad = f->is_bad || hash.size != MP_UNIT_HASH_BYTES;
+    return hash;
+}
+
+enum mp_err mp_peer_stage_put(struct mp_buf *b, const struct mp_peer_stage *s)
+{
+    MP_TRY(mp_mp_put_array(b, 4));
+    MP_TRY(mp_mp_put_bin(b, s->unit));
+    MP_TRY(mp_mp_put_uint(b, s->flags));
+    MP_TRY(mp_mp_put_uint(b, s->epoch));
+    return mp_mp_put_str(b, s->expect);
+}
+
+enum mp_err mp_peer_stage_read(struct mp_slice meta, struct mp_peer_stage *s)
+{
+    struct fields f = fields_of(meta, 4);
+    struct mp_peer_stage out = {.unit = take_unit(&f)};
+    out.flags = (uint32_t)take_uint(&f, UINT32_MAX);
+    out.epoch = take_uint(&f, UINT64_MAX);
+    out.expect = take_str(&f, 2 * MP_HASH_BYTES_MAX);
+    if (!is_sound(&f))
+        return MP_ECORRUPT;
+    *s = out;
+    return MP_OK;
+}
+
+enum mp_err mp_peer_code_put(struct mp_buf *b, const struct mp_peer_code *c)
+{
+    MP_TRY(mp_mp_put_array(b, 1));
+    return mp_mp_put_bin(b, c->unit);
+}
+
+enum mp_err mp_peer_code_read(struct mp_slice meta, struct mp_peer_code *c)
+{
+    struct fields f = fields_of(meta, 1);
+    struct mp_peer_code out = {.unit = take_unit(&f)};
+    if (!is_sound(&f))
+        return MP_ECORRUPT;
+    *c = out;
     return MP_OK;
 }

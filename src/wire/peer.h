@@ -24,7 +24,8 @@ struct mp_peer_hello {
 };
 
 /* A call on its way to the node that shall run it:
- * [function, remaining ns, version, [needs], attempt, depth, context, flags, run, coordinator] */
+ * [function, remaining ns, version, [needs], attempt, depth, context, flags, run, coordinator,
+ * release] */
 #define MP_PEER_MAY_HOLD  1u /* a large result may stay there, for `run` of the sender */
 #define MP_PEER_HAS_HOLES 2u /* its arguments have parts that are held elsewhere */
 #define MP_PEER_IS_NESTED 4u /* a function waits for it */
@@ -41,14 +42,17 @@ struct mp_peer_call {
     uint32_t flags;
     uint64_t run;
     struct mp_slice coordinator; /* of the run; empty: it is no step */
+    struct mp_slice release;     /* its id, MP_RELEASE_BYTES; empty or left out: nothing is deployed
+                                    in it */
 };
 
 /* How it went, in the meta part of its RESULT or ERROR:
  * [load, queue ns, run ns, worker, flags, held, held bytes, moved bytes] */
-#define MP_PEER_HAS_BEGUN 1u /* its function was entered */
-#define MP_PEER_NOT_HERE  2u /* refused before anything began: another node may do it */
-#define MP_PEER_IS_HELD   4u /* the result stayed there; the payload is its $large form */
-#define MP_PEER_IS_LOST   8u /* a helper on the way lost it, through no fault of its own */
+#define MP_PEER_HAS_BEGUN  1u  /* its function was entered */
+#define MP_PEER_NOT_HERE   2u  /* refused before anything began: another node may do it */
+#define MP_PEER_IS_HELD    4u  /* the result stayed there; the payload is its $large form */
+#define MP_PEER_IS_LOST    8u  /* a helper on the way lost it, through no fault of its own */
+#define MP_PEER_NO_RELEASE 16u /* with NOT_HERE: its release is not known there; LIST tells it */
 
 struct mp_peer_answer {
     uint32_t load; /* calls outstanding on the node that answers */
@@ -81,6 +85,27 @@ struct mp_peer_release {
     uint64_t run;
     struct mp_slice coordinator;
 };
+
+/* [unit's hash, flags, epoch, expect]: of a unit that is about to be live. */
+#define MP_STAGE_IS_DEPLOY 1u /* what CONTRACT §7 says of versions is checked */
+#define MP_STAGE_IS_FORCED 2u
+
+struct mp_peer_stage {
+    struct mp_slice unit;
+    uint32_t flags;
+    uint64_t epoch;         /* about what its entries will have */
+    struct mp_slice expect; /* as in core/deploy */
+};
+
+/* [unit's hash] */
+struct mp_peer_code {
+    struct mp_slice unit;
+};
+
+MP_MUST_USE enum mp_err mp_peer_stage_put(struct mp_buf *b, const struct mp_peer_stage *s);
+MP_MUST_USE enum mp_err mp_peer_stage_read(struct mp_slice meta, struct mp_peer_stage *s);
+MP_MUST_USE enum mp_err mp_peer_code_put(struct mp_buf *b, const struct mp_peer_code *c);
+MP_MUST_USE enum mp_err mp_peer_code_read(struct mp_slice meta, struct mp_peer_code *c);
 
 MP_MUST_USE enum mp_err mp_peer_hello_put(struct mp_buf *b, const struct mp_peer_hello *h);
 MP_MUST_USE enum mp_err mp_peer_call_put(struct mp_buf *b, const struct mp_peer_call *c);

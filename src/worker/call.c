@@ -79,6 +79,7 @@ static void give_slot(struct mp_worker *w, struct mp_call *call)
     mp_buf_clear(&call->cancelled);
     call->is_cancelled = false;
     call->has_text = false;
+    call->function = NULL;
     w->free_calls[w->free_count++] = call->slot;
     w->running_count--;
 }
@@ -269,6 +270,7 @@ static void run(struct mp_worker *w, struct mp_call *call, int count)
     struct mp_channel_status *status = w->channel.status;
     w->call = call;
     w->outcome = MP_OUTCOME_NONE;
+    struct mp_function *function = call->function;
     atomic_store_explicit(&status->running_since, w->now, memory_order_relaxed);
     atomic_store_explicit(&status->running, call->id, memory_order_release);
     atomic_store_explicit(&status->turns,
@@ -279,7 +281,7 @@ static void run(struct mp_worker *w, struct mp_call *call, int count)
     uint64_t took = now - w->now;
     w->now = now;
     call->run_ns += took;
-    learn(call->function, took);
+    learn(function, took);
     if (MP_LIKELY(result == LUA_YIELD && w->outcome == MP_OUTCOME_DONE)) {
         finish_done(w, call);
     } else if (result == LUA_YIELD && w->outcome == MP_OUTCOME_WAIT) {
@@ -345,7 +347,10 @@ void mp_call_invoke(struct mp_worker *w, struct mp_ring_record *record)
     call->begun_at = w->now;
     call->run_ns = 0;
     call->deadline = m.deadline;
-    call->function = mp_module_function(w, m.module, m.function);
+    call->module = m.module;
+    call->release = m.release;
+    call->number = m.function;
+    call->function = mp_module_function(w, m.module, m.function, m.release);
     if (m.context_size != 0 &&
         mp_buf_append(&call->context, mp_slice_of(body.data + sizeof(m), m.context_size)) != MP_OK)
         mp_worker_die("out of memory");
@@ -460,6 +465,17 @@ void mp_call_recover(struct mp_worker *w)
     give_back_args(w);
 }
 
+bool mp_call_is_in(const struct mp_worker *w, const struct mp_instance *instance)
+{
+    const struct mp_function *end = instance->functions + instance->count;
+    for (uint32_t i = 0; i < w->call_count; i++) {
+        const struct mp_function *f = w->calls[i]->function;
+        if (f >= instance->functions && f < end)
+            return true;
+    }
+    return false;
+}
+
 /* --- the coroutines' side --- */
 
 int mp_call_take(lua_State *L)
@@ -480,6 +496,31 @@ int mp_call_take(lua_State *L)
         mp_outbox_publish(w);
     }
     return count;
+}
+
+int mp_call_called(lua_State *L)
+{
+    struct mp_worker *w = (struct mp_worker *)lua_touserdata(L, lua_upvalueindex(1));
+    lua_pushinteger(L, (lua_Integer)w->call->module);
+    lua_pushinteger(L, (lua_Integer)w->call->release);
+    return 2;
+}
+
+int mp_call_enter(lua_State *L)
+{
+    struct mp_worker *w = (struct mp_worker *)lua_touserdata(L, lua_upvalueindex(1));
+    struct mp_call *call = w->call;
+    struct mp_instance *instance =
+        mp_module_keep(w, L, call->module, (uint32_t)lua_tointeger(L, 3), 1);
+    mp_module_serve(w, call->module, instance, call->release, lua_toboolean(L, 4));
+    struct mp_function *f =
+        call->number < instance->count ? &instance->functions[call->number] : NULL;
+    if (!f || f->ref == LUA_NOREF)
+        return mp_library_raise(w, L, MP_CODE_NOT_FOUND, "UNKNOWN_FUNCTION",
+                                "the module has no such function", NULL);
+    call->function = f;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, f->ref);
+    return 1;
 }
 
 static void put_unencodable(struct mp_worker *w, const struct mp_value_error *error)

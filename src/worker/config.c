@@ -39,6 +39,10 @@ static int open_runtime(lua_State *L)
     keep_field(L, "body", &w->body_ref);
     keep_field(L, "add", &w->add_ref);
     keep_field(L, "load", &w->load_ref);
+    keep_field(L, "unload", &w->unload_ref);
+    keep_field(L, "open", &w->open_ref);
+    keep_field(L, "close", &w->close_ref);
+    keep_field(L, "enter", &w->entering.ref);
     keep_field(L, "failure", &w->failure_ref);
     keep_field(L, "flush", &w->flush_ref);
     keep_field(L, "error_metatable", &w->error_metatable_ref);

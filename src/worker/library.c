@@ -7,6 +7,9 @@
  *   event() → position, ok, value     what came; position 0 for the timer and for a cancellation
  *   drop()                            cancels the nested calls that are outstanding
  *   in_call() → boolean               a function runs (not: a module loads)
+ *   loading(boolean)                  a module loads, or no longer
+ *   release() → number                of the call; 0: none
+ *   forget(module, id), forget()      see worker_internal.h, as for called() and enter(…)
  *   context() → run_id, step, index, attempt, caller, milliseconds left
  *   node() → name, cluster, address
  *   resource(name) → value
@@ -60,7 +63,7 @@ int mp_library_raise(struct mp_worker *w, lua_State *L, enum mp_code code, const
 
 static struct mp_call *need_call(struct mp_worker *w, lua_State *L)
 {
-    if (!w->call)
+    if (!w->call || w->is_loading)
         mp_library_raise(w, L, MP_CODE_FAILED_PRECONDITION, "NOT_IN_CALL",
                          "this is possible only while a function runs", NULL);
     return w->call;
@@ -209,7 +212,21 @@ static int library_drop(lua_State *L)
 
 static int library_in_call(lua_State *L)
 {
-    lua_pushboolean(L, worker_of(L)->call != NULL);
+    struct mp_worker *w = worker_of(L);
+    lua_pushboolean(L, w->call != NULL && !w->is_loading);
+    return 1;
+}
+
+static int library_loading(lua_State *L)
+{
+    worker_of(L)->is_loading = lua_toboolean(L, 1);
+    return 0;
+}
+
+static int library_release(lua_State *L)
+{
+    struct mp_worker *w = worker_of(L);
+    lua_pushinteger(L, w->call ? (lua_Integer)w->call->release : 0);
     return 1;
 }
 
@@ -322,13 +339,25 @@ static int library_take_text(lua_State *L)
 }
 
 static const luaL_Reg functions[] = {
-    {"begin", library_begin},         {"sleep", library_sleep},
-    {"wait", library_wait},           {"event", library_event},
-    {"drop", library_drop},           {"in_call", library_in_call},
-    {"context", library_context},     {"node", library_node},
-    {"resource", library_resource},   {"log", library_log},
-    {"take_text", library_take_text}, {"take", mp_call_take},
-    {"give", mp_call_give},           {NULL, NULL},
+    {"begin", library_begin},
+    {"sleep", library_sleep},
+    {"wait", library_wait},
+    {"event", library_event},
+    {"drop", library_drop},
+    {"in_call", library_in_call},
+    {"context", library_context},
+    {"node", library_node},
+    {"resource", library_resource},
+    {"log", library_log},
+    {"take_text", library_take_text},
+    {"take", mp_call_take},
+    {"give", mp_call_give},
+    {"called", mp_call_called},
+    {"enter", mp_call_enter},
+    {"forget", mp_module_forget},
+    {"loading", library_loading},
+    {"release", library_release},
+    {NULL, NULL},
 };
 
 void mp_library_push(struct mp_worker *w, lua_State *L)

@@ -61,7 +61,8 @@ static void handle(struct mp_worker *w, struct mp_ring_record *record)
 {
     if (!w->is_configured && record->kind != MP_MSG_CONFIG)
         mp_worker_die("the host sent something before the configuration");
-    if (w->load_first && (record->kind == MP_MSG_INVOKE || record->kind == MP_MSG_STOP))
+    if (w->load_first && (record->kind == MP_MSG_INVOKE || record->kind == MP_MSG_STOP ||
+                          record->kind == MP_MSG_UNLOAD))
         mp_module_load_pending(w);
     switch (record->kind) {
     case MP_MSG_INVOKE:
@@ -75,6 +76,15 @@ static void handle(struct mp_worker *w, struct mp_ring_record *record)
         break;
     case MP_MSG_LOAD:
         mp_module_read(w, record);
+        break;
+    case MP_MSG_UNLOAD:
+        mp_module_unload(w, record);
+        break;
+    case MP_MSG_OPEN_RELEASE:
+        mp_module_open_release(w, record);
+        break;
+    case MP_MSG_CLOSE_RELEASE:
+        mp_module_close_release(w, record);
         break;
     case MP_MSG_RELEASE:
         read_release(w, record);
@@ -221,14 +231,15 @@ static void probe(struct mp_worker *w, uint64_t slept_ns)
     w->short_sleeps = 0;
 }
 
-/* Loading leaves garbage that no call would collect soon: it goes before the first sleep. */
+/* Loading and unloading leave garbage that no call would collect soon: it goes before the first
+ * sleep. */
 static int tidy(lua_State *L)
 {
     lua_gc(L, LUA_GCCOLLECT, 0);
     return 0;
 }
 
-static void tidy_after_loading(struct mp_worker *w)
+static void tidy_up(struct mp_worker *w)
 {
     w->wants_tidying = false;
     if (lua_cpcall(w->state.L, tidy, NULL) != 0)
@@ -241,7 +252,7 @@ static void await_work(struct mp_worker *w)
     if (spin(w))
         return;
     if (w->wants_tidying)
-        tidy_after_loading(w);
+        tidy_up(w);
     if (!mp_ring_prepare_sleep(&w->channel.to_worker))
         return;
     uint64_t began = mp_worker_now();

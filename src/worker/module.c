@@ -1,7 +1,11 @@
 /* Modules. What a module is, and how it is run in an environment of its own, is Lua's matter
  * (lua/mpreg/runtime/module.lua); here its functions get their numbers. Sources are handed over as
  * they are read and run later: when a LOAD came that is not followed by more of its set, when the
- * ring is empty, or before a call. So modules that require one another need no order. */
+ * ring is empty, or before a call. So modules that require one another need no order.
+ *
+ * A module may have several instances, for different releases. Nearly all have a fixed one, which
+ * serves any; for the others it is kept which serves which release, as far as Lua was asked
+ * (call.c: w->entering). Lua says when that is to be asked anew. */
 #include <lauxlib.h>
 #include <luajit.h>
 #include <stdlib.h>
@@ -33,11 +37,32 @@ static struct mp_module *need_module(struct mp_worker *w, uint32_t number)
     return &w->modules[number];
 }
 
-struct mp_function *mp_module_function(struct mp_worker *w, uint32_t module, uint32_t function)
+static struct mp_instance *find_serving(const struct mp_module *m, uint32_t release)
 {
-    if (module >= w->module_count || function >= w->modules[module].count)
+    for (uint32_t i = 0; i < m->serving_count; i++) {
+        if (m->servings[i].release == release)
+            return m->servings[i].instance;
+    }
+    return NULL;
+}
+
+struct mp_function *mp_module_function(struct mp_worker *w, uint32_t module, uint32_t function,
+                                       uint32_t release)
+{
+    if (module >= w->module_count)
         return NULL;
-    return &w->modules[module].functions[function];
+    struct mp_module *m = &w->modules[module];
+    struct mp_instance *instance = m->fixed;
+    if (MP_UNLIKELY(!instance)) {
+        instance = find_serving(m, release);
+        if (!instance && m->is_loaded) {
+            w->entering.is_known = false;
+            return &w->entering;
+        }
+    }
+    if (!instance || function >= instance->count)
+        return NULL;
+    return &instance->functions[function];
 }
 
 void mp_module_read(struct mp_worker *w, struct mp_ring_record *record)
@@ -70,41 +95,180 @@ void mp_module_read(struct mp_worker *w, struct mp_ring_record *record)
     w->set_until = mp_time_add(w->now, SET_WAIT);
     if (is_large)
         w->args_block = m.at;
-    need_module(w, m.module);
+    need_module(w, m.module)->unit = m.unit;
     lua_rawgeti(L, LUA_REGISTRYINDEX, w->add_ref);
     lua_pushinteger(L, (lua_Integer)m.module);
+    lua_pushinteger(L, (lua_Integer)m.unit);
     lua_pushlstring(L, (const char *)name.data, name.size);
     lua_pushlstring(L, (const char *)source.data, source.size);
     if (expected.size == 0 || mp_value_decode(L, expected, NULL) != MP_OK)
         lua_pushnil(L);
-    lua_call(L, 4, 0);
+    lua_call(L, 5, 0);
     if (is_large) {
         w->args_block = MP_ARENA_NONE;
         mp_outbox_release(w, m.at);
     }
 }
 
-/* The list of functions and that of their marks are at index 2 and 3. */
-static void keep_functions(struct mp_worker *w, lua_State *L, struct mp_module *module)
+struct mp_instance *mp_module_keep(struct mp_worker *w, lua_State *L, uint32_t module, uint32_t id,
+                                   int list)
 {
-    uint32_t count = (uint32_t)lua_objlen(L, 2);
-    struct mp_function *functions =
-        (struct mp_function *)calloc(count == 0 ? 1 : count, sizeof(*functions));
-    if (!functions)
+    struct mp_module *m = need_module(w, module);
+    for (struct mp_instance *known = m->instances; known; known = known->next) {
+        if (known->id == id)
+            return known;
+    }
+    uint32_t count = (uint32_t)lua_objlen(L, list);
+    struct mp_instance *instance =
+        (struct mp_instance *)calloc(1, sizeof(*instance) + count * sizeof(struct mp_function));
+    if (!instance)
         mp_worker_die("out of memory");
-    for (uint32_t i = 0; i < count; i++) {
-        functions[i].ref = LUA_NOREF;
-        lua_rawgeti(L, 2, (int)i + 1);
+    instance->id = id;
+    while (instance->count < count) {
+        struct mp_function *f = &instance->functions[instance->count++];
+        f->ref = LUA_NOREF;
+        lua_rawgeti(L, list, (int)instance->count);
         if (lua_isfunction(L, -1))
-            functions[i].ref = luaL_ref(L, LUA_REGISTRYINDEX);
+            f->ref = luaL_ref(L, LUA_REGISTRYINDEX);
         else
             lua_pop(L, 1);
-        lua_rawgeti(L, 3, (int)i + 1);
-        functions[i].empty_is_array = lua_toboolean(L, -1);
+        lua_rawgeti(L, list + 1, (int)instance->count);
+        f->empty_is_array = lua_toboolean(L, -1);
         lua_pop(L, 1);
     }
-    *module = (struct mp_module){.is_loaded = true, .count = count, .functions = functions};
-    (void)w;
+    instance->next = m->instances;
+    m->instances = instance;
+    return instance;
+}
+
+void mp_module_serve(struct mp_worker *w, uint32_t module, struct mp_instance *instance,
+                     uint32_t release, bool is_fixed)
+{
+    struct mp_module *m = need_module(w, module);
+    if (is_fixed) {
+        m->fixed = instance;
+        return;
+    }
+    if (m->serving_count == m->serving_capacity) {
+        uint32_t capacity = m->serving_capacity == 0 ? 4 : m->serving_capacity * 2;
+        void *grown = realloc(m->servings, capacity * sizeof(struct mp_serving));
+        if (!grown)
+            mp_worker_die("out of memory");
+        m->servings = (struct mp_serving *)grown;
+        m->serving_capacity = capacity;
+    }
+    m->servings[m->serving_count++] = (struct mp_serving){release, instance};
+}
+
+static void ask_anew(struct mp_module *m)
+{
+    m->fixed = NULL;
+    m->serving_count = 0;
+}
+
+/* Frees those that no call is in. */
+static void free_gone(struct mp_worker *w)
+{
+    struct mp_instance **at = &w->gone;
+    while (*at) {
+        struct mp_instance *instance = *at;
+        if (mp_call_is_in(w, instance)) {
+            at = &instance->next;
+            continue;
+        }
+        *at = instance->next;
+        for (uint32_t i = 0; i < instance->count; i++)
+            luaL_unref(w->state.L, LUA_REGISTRYINDEX, instance->functions[i].ref);
+        free(instance);
+    }
+}
+
+static void remove_instance(struct mp_worker *w, struct mp_instance **at)
+{
+    struct mp_instance *instance = *at;
+    *at = instance->next;
+    instance->next = w->gone;
+    w->gone = instance;
+}
+
+int mp_module_forget(lua_State *L)
+{
+    struct mp_worker *w = (struct mp_worker *)lua_touserdata(L, lua_upvalueindex(1));
+    if (lua_gettop(L) == 0) {
+        for (uint32_t i = 0; i < w->module_count; i++)
+            ask_anew(&w->modules[i]);
+        return 0;
+    }
+    lua_Integer module = luaL_checkinteger(L, 1);
+    uint32_t id = (uint32_t)luaL_checkinteger(L, 2);
+    if (module < 0 || module >= (lua_Integer)w->module_count)
+        return 0;
+    struct mp_module *m = &w->modules[module];
+    for (struct mp_instance **at = &m->instances; *at; at = &(*at)->next) {
+        if ((*at)->id == id) {
+            ask_anew(m);
+            remove_instance(w, at);
+            break;
+        }
+    }
+    free_gone(w);
+    return 0;
+}
+
+/* Calls what is on the stack with its arguments. To go on without it would be to run the wrong
+ * code; the host starts another worker. */
+static void call_or_die(lua_State *L, int arg_count)
+{
+    if (lua_pcall(L, arg_count, 0, 0) != 0)
+        mp_worker_die(lua_isstring(L, -1) ? lua_tostring(L, -1) : "a release cannot be kept");
+}
+
+void mp_module_unload(struct mp_worker *w, struct mp_ring_record *record)
+{
+    lua_State *L = w->state.L;
+    struct mp_msg_unload m;
+    memcpy(&m, mp_worker_body(record, sizeof(m)).data, sizeof(m));
+    for (uint32_t i = 0; m.unit != 0 && i < w->module_count; i++) {
+        struct mp_module *module = &w->modules[i];
+        if (module->unit != m.unit)
+            continue;
+        ask_anew(module);
+        while (module->instances)
+            remove_instance(w, &module->instances);
+        free(module->servings);
+        *module = (struct mp_module){0};
+    }
+    lua_rawgeti(L, LUA_REGISTRYINDEX, w->unload_ref);
+    lua_pushinteger(L, (lua_Integer)m.unit);
+    call_or_die(L, 1);
+    free_gone(w);
+    w->wants_tidying = true;
+}
+
+void mp_module_open_release(struct mp_worker *w, struct mp_ring_record *record)
+{
+    lua_State *L = w->state.L;
+    struct mp_msg_release_set m;
+    struct mp_slice body = mp_worker_body(record, sizeof(m));
+    memcpy(&m, body.data, sizeof(m));
+    if (m.size > body.size - sizeof(m))
+        mp_worker_die("a release is not in the ring");
+    lua_rawgeti(L, LUA_REGISTRYINDEX, w->open_ref);
+    lua_pushinteger(L, (lua_Integer)m.release);
+    if (mp_value_decode(L, mp_slice_of(body.data + sizeof(m), m.size), NULL) != MP_OK)
+        mp_worker_die("a release cannot be read");
+    call_or_die(L, 2);
+}
+
+void mp_module_close_release(struct mp_worker *w, struct mp_ring_record *record)
+{
+    lua_State *L = w->state.L;
+    struct mp_msg_release_set m;
+    memcpy(&m, mp_worker_body(record, sizeof(m)).data, sizeof(m));
+    lua_rawgeti(L, LUA_REGISTRYINDEX, w->close_ref);
+    lua_pushinteger(L, (lua_Integer)m.release);
+    call_or_die(L, 1);
+    w->wants_tidying = true;
 }
 
 static void send_loaded(struct mp_worker *w, uint32_t number, uint16_t flags)
@@ -113,7 +277,8 @@ static void send_loaded(struct mp_worker *w, uint32_t number, uint16_t flags)
     mp_outbox_close(w, MP_MSG_LOADED, flags, mp_slice_of(&m, sizeof(m)), NULL, 0);
 }
 
-/* Runs load(number, is_described) → ok, functions, marks, metadata; or false, ERROR. Protected. */
+/* Runs load(number, is_described) → ok, functions, marks, metadata, id, is_fixed; or false, ERROR;
+ * or true alone: there is no instance yet. Protected. */
 static int load_one(lua_State *L)
 {
     struct mp_worker *w = (struct mp_worker *)lua_touserdata(L, 1);
@@ -122,10 +287,15 @@ static int load_one(lua_State *L)
     lua_rawgeti(L, LUA_REGISTRYINDEX, w->load_ref);
     lua_pushinteger(L, (lua_Integer)p->module);
     lua_pushboolean(L, p->is_described);
-    lua_call(L, 2, 4);
+    lua_call(L, 2, 6);
     bool is_ok = lua_toboolean(L, 1);
-    if (is_ok)
-        keep_functions(w, L, need_module(w, p->module));
+    need_module(w, p->module)->is_loaded = is_ok;
+    if (is_ok && lua_istable(L, 2)) {
+        struct mp_instance *instance =
+            mp_module_keep(w, L, p->module, (uint32_t)lua_tointeger(L, 5), 2);
+        if (lua_toboolean(L, 6))
+            mp_module_serve(w, p->module, instance, 0, true);
+    }
     mp_outbox_open(w, sizeof(struct mp_msg_loaded), 0);
     struct mp_value_error error;
     if (mp_value_encode(L, is_ok ? 4 : 2, &w->outbox.payload, NULL, &error) != MP_OK) {
@@ -143,6 +313,8 @@ static void fail_load(struct mp_worker *w, uint32_t number, const char *message)
         .code = w->state.is_refused ? MP_CODE_RESOURCE_EXHAUSTED : MP_CODE_INTERNAL,
         .reason = mp_slice_str(w->state.is_refused ? "WORKER_MEMORY" : "LOAD_ERROR"),
         .message = mp_slice_str(message ? message : "the module cannot be loaded")};
+    w->is_loading = false;
+    need_module(w, number)->is_loaded = false;
     mp_outbox_abort(w);
     mp_outbox_open(w, sizeof(struct mp_msg_loaded), 0);
     mp_outbox_put_fault(w, &f);
@@ -182,6 +354,15 @@ void mp_module_load_pending(struct mp_worker *w)
     luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
 }
 
+static void free_instances(struct mp_instance *first)
+{
+    while (first) {
+        struct mp_instance *next = first->next;
+        free(first);
+        first = next;
+    }
+}
+
 void mp_module_fini(struct mp_worker *w)
 {
     while (w->load_first) {
@@ -189,7 +370,10 @@ void mp_module_fini(struct mp_worker *w)
         free(w->load_first);
         w->load_first = next;
     }
-    for (uint32_t i = 0; i < w->module_count; i++)
-        free(w->modules[i].functions);
+    for (uint32_t i = 0; i < w->module_count; i++) {
+        free_instances(w->modules[i].instances);
+        free(w->modules[i].servings);
+    }
+    free_instances(w->gone);
     free(w->modules);
 }

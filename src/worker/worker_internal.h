@@ -66,10 +66,28 @@ struct mp_function {
     uint64_t mean_ns;
 };
 
+/* A module's functions as one instance of it has them (lua/mpreg/runtime/module.lua). */
+struct mp_instance {
+    struct mp_instance *next;
+    uint32_t id;
+    uint32_t count;
+    struct mp_function functions[];
+};
+
+/* Which instance a release's calls enter. */
+struct mp_serving {
+    uint32_t release;
+    struct mp_instance *instance;
+};
+
 struct mp_module {
     bool is_loaded;
-    uint32_t count;
-    struct mp_function *functions;
+    uint32_t unit;
+    struct mp_instance *fixed; /* serves every release; NULL: see below */
+    struct mp_instance *instances;
+    struct mp_serving *servings; /* releases that were asked for, in no order */
+    uint32_t serving_count;
+    uint32_t serving_capacity;
 };
 
 /* A LOAD that was read and not yet carried out. */
@@ -94,8 +112,11 @@ struct mp_call {
     uint64_t begun_at;
     uint64_t run_ns;
     uint64_t deadline;
-    struct mp_function *function;
-    lua_State *co; /* NULL: the slot has none now */
+    struct mp_function *function; /* NULL: the slot is free */
+    uint32_t module;
+    uint32_t release;
+    uint32_t number; /* the function's, in its module */
+    lua_State *co;   /* NULL: the slot has none now */
     int co_ref;
     uint32_t slot;
     uint32_t nested_first; /* list of its outstanding nested calls */
@@ -143,12 +164,18 @@ struct mp_worker {
     int body_ref;
     int add_ref;
     int load_ref;
+    int unload_ref;
+    int open_ref;
+    int close_ref;
     int failure_ref;
     int flush_ref;
     int error_metatable_ref;
 
     struct mp_module *modules; /* by the host's number */
     uint32_t module_count;
+    struct mp_instance *gone;    /* forgotten; freed once no call is in them */
+    struct mp_function entering; /* what calls enter whose module has no instance for them yet */
+    bool is_loading;             /* modules are being run */
     struct mp_pending_load *load_first;
     struct mp_pending_load *load_last;
     bool is_set_open;   /* more of the modules that belong together are to come */
@@ -224,6 +251,12 @@ void mp_call_recover(struct mp_worker *w);
 /* take() and give(…) of the coroutines' body. */
 int mp_call_take(lua_State *L);
 int mp_call_give(lua_State *L);
+/* called() → module, release of the call that enters; enter(functions, marks, id, is_fixed) keeps
+ * the instance that was found, and gives the function. */
+int mp_call_called(lua_State *L);
+int mp_call_enter(lua_State *L);
+/* Whether a call is in one of an instance's functions. */
+bool mp_call_is_in(const struct mp_worker *w, const struct mp_instance *instance);
 /* Forgets what the call still waits for, and tells the host. */
 void mp_call_drop_nested(struct mp_worker *w, struct mp_call *call);
 void mp_call_fini(struct mp_worker *w);
@@ -239,8 +272,22 @@ int mp_library_raise(struct mp_worker *w, lua_State *L, enum mp_code code, const
 void mp_module_read(struct mp_worker *w, struct mp_ring_record *record);
 /* Loads what was read. */
 void mp_module_load_pending(struct mp_worker *w);
-/* NULL if there is none. */
-struct mp_function *mp_module_function(struct mp_worker *w, uint32_t module, uint32_t function);
+void mp_module_unload(struct mp_worker *w, struct mp_ring_record *record);
+void mp_module_open_release(struct mp_worker *w, struct mp_ring_record *record);
+void mp_module_close_release(struct mp_worker *w, struct mp_ring_record *record);
+/* What a call enters; NULL if there is none: w->entering if the instance is still to be found. */
+struct mp_function *mp_module_function(struct mp_worker *w, uint32_t module, uint32_t function,
+                                       uint32_t release);
+/* Keeps the functions of an instance: the list of them and that of their marks are at `list` and
+ * the index after it. Known ones stay as they are. */
+struct mp_instance *mp_module_keep(struct mp_worker *w, lua_State *L, uint32_t module, uint32_t id,
+                                   int list);
+/* `instance` serves a release, or (is_fixed) all. */
+void mp_module_serve(struct mp_worker *w, uint32_t module, struct mp_instance *instance,
+                     uint32_t release, bool is_fixed);
+/* forget(module, id): the instance serves nobody any more; forget(): which ones serve whom is to be
+ * asked anew. */
+int mp_module_forget(lua_State *L);
 void mp_module_fini(struct mp_worker *w);
 
 /* --- config.c --- */

@@ -9,8 +9,11 @@
 ---
 --- A flag with a metavar (its second element) takes a value; one with false does not. `many`
 --- (how often at most, or true) gives a list. Results stand under the last long name, with `_` for
---- `-`. What a shell may offer for an argument or a value follows from its name or metavar,
---- unless `complete` says otherwise: see mpreg.cli.complete.
+--- `-`. An argument's `count` is `?` (it may be missing), `*` or `+` (a list, `+` of at least one).
+--- Flags in a list `hidden` are for programs of ours: neither help nor a shell tells of them.
+---
+--- What a shell may offer for an argument or a value follows from its name or metavar, unless
+--- `complete` says otherwise: see mpreg.cli.complete.
 
 local suggest = require "mpreg.suggest"
 local units = require "mpreg.units"
@@ -77,11 +80,23 @@ function M.name(text)
   return text
 end
 
+local function is_dotted(text)
+  local is_name = #text <= 512
+  for part in (text .. "."):gmatch("(.-)%.") do is_name = is_name and M.name(part) ~= nil end
+  return is_name
+end
+
+--- The name of a module, which may be dotted.
+function M.module_name(text)
+  if not is_dotted(text) then
+    return nil, ("'%s' is no module's name, such as geo.grid"):format(text:sub(1, 80))
+  end
+  return text
+end
+
 --- The name of a function: module.function, the module dotted too if it likes.
 function M.function_name(text)
-  local is_name = #text <= 512 and text:find(".", 1, true) ~= nil
-  for part in (text .. "."):gmatch("(.-)%.") do is_name = is_name and M.name(part) ~= nil end
-  if not is_name then
+  if not text:find(".", 1, true) or not is_dotted(text) then
     return nil, ("'%s' is no function's name, such as module.function"):format(text:sub(1, 80))
   end
   return text
@@ -134,6 +149,7 @@ local function spellings(command)
       list[#list + 1] = alias
     end
   end
+  for _, flag in ipairs(command.hidden or {}) do flags[flag[1]] = flag end
   return flags, list
 end
 
@@ -220,7 +236,7 @@ end
 local function set_arguments(command, given, result)
   local k = 1
   for _, argument in ipairs(command.arguments or {}) do
-    if argument.count == "*" then
+    if argument.count == "*" or argument.count == "+" and given[k] then
       result[argument[1]] = { unpack(given, k) }
       k = #given + 1
     else
@@ -239,7 +255,7 @@ end
 
 local function apply_types(command, result)
   for _, argument in ipairs(command.arguments or {}) do
-    if argument.type then
+    if argument.type and result[argument[1]] ~= nil then
       local _, problem = argument.type(result[argument[1]])
       if problem then return nil, M.fault(problem) end
     end

@@ -183,6 +183,17 @@ local KINDS = {
       self:add(module.name, ("%s, on %s"):format(module.version, some(module.nodes)))
     end
   end,
+  -- Those that can be rolled back, undeployed, looked up: modules and pipelines.
+  ["MODULE (live)"] = function(self)
+    for _, list in ipairs { "modules", "pipelines" } do
+      for _, module in ipairs(ask(self, "modules", list)) do
+        if module.origin == "deployed" and module.live ~= false then
+          self:add(module.name, ("%s, on %s"):format(list == "modules" and module.version
+            or "pipeline", some(module.nodes)))
+        end
+      end
+    end
+  end,
   PIPELINE = function(self)
     self.files = self.prefix
     if self.text:find("^[%w_.-]*$") and not self.text:find("^%.") then
@@ -273,7 +284,7 @@ local function add_argument(self, command)
   local arguments = command.arguments or {}
   local argument = arguments[#given + 1]
   local last = arguments[#arguments]
-  if not argument and last and last.count == "*" then argument = last end
+  if not argument and last and (last.count == "*" or last.count == "+") then argument = last end
   if argument then
     add_kind(self, kind_of(argument, argument[1], given[#given]))
   elseif self.text == "" and not self.seen.is_ended then

@@ -35,7 +35,8 @@ end
 ---@param options table
 ---@param what string
 ---@param payload? string  MessagePack
----@param query? { on?: string, name?: string }  the node that shall answer; whom it is about
+---@param query? { on?: string, name?: string, options?: table }  the node that shall answer; whom
+---  it is about; further options
 ---@return string? answer  MessagePack
 ---@return table? ERROR
 function M.ask(options, what, payload, query)
@@ -43,6 +44,7 @@ function M.ask(options, what, payload, query)
   if not c then return nil, left end
   local answer, err = c:query_bytes(what, payload, {
     timeout_ms = left(), on = query and query.on, name = query and query.name,
+    options = query and query.options,
   })
   c:close()
   return answer, err

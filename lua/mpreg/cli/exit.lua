@@ -52,6 +52,23 @@ function M.of_error(err)
   return BY_CODE[err.code] or M.FAILED
 end
 
+-- Of a deploy: nobody was there to take it.
+local NOT_TAKEN = { NO_NODE = true, DRAINING = true, SHUTTING_DOWN = true }
+
+--- The exit code of an ERROR that a deploy, a rollback or an undeploy was answered with: the node
+--- had begun to look at it, so a refusal is a failure, whatever its code.
+---@param err table
+---@return number
+function M.of_deploy(err)
+  local code = M.of_error(err)
+  if code == M.UNSERVED then
+    return err.code == "UNAVAILABLE" and NOT_TAKEN[err.reason] and code or M.FAILED
+  end
+  -- A node that is older than the command has not begun anything.
+  if code == M.REFUSED then return err.reason == "UNKNOWN_QUERY" and code or M.FAILED end
+  return code
+end
+
 --- The exit code of a run object: it began, so whatever failed failed afterwards.
 ---@param run table
 ---@return number

@@ -10,6 +10,7 @@ local M = {}
 -- Name, and the line that `mpreg --help` says of it.
 local COMMANDS = {
   { "node", "Start a node." },
+  { "dev", "Start a cluster that serves a folder, and follows each save." },
   { "call", "Call a function and print its result." },
   { "run", "Run a pipeline." },
   { "plan", "Check a pipeline and show how it would run." },
@@ -18,6 +19,10 @@ local COMMANDS = {
   { "status", "Show how a node is." },
   { "topology", "Show which nodes are linked." },
   { "modules", "List the modules." },
+  { "deploy", "Deploy modules to all nodes while they serve." },
+  { "rollback", "Make an earlier version of a module live again." },
+  { "undeploy", "Take a deployed module off all nodes." },
+  { "history", "Show a module's deploys, rollbacks and undeploys." },
   { "forget", "Forget a node that died or left." },
   { "bench", "Measure calls or runs." },
   { "repl", "Talk Lua with a node." },

@@ -14,9 +14,11 @@ M.command = {
   name = "modules",
   usage = "[flags]",
   summary = "List the modules and pipelines.",
-  description = "Lists modules with their versions, and pipelines, and where they came from. NOTE: "
-    .. "live, what calls are served with; shadowed, loaded by a node but hidden by a deployed one; "
-    .. "differs, nodes have other bytes under the same name and version.",
+  description = "Lists modules with their versions, and pipelines, and where they came from: "
+    .. "deployed to the cluster, or loaded by a node. NOTE: live, what calls are served with; "
+    .. "shadowed, loaded by a node but hidden by a deployed one; differs, nodes have other bytes "
+    .. "under the same name and version; overtaken, a deploy of the last day lost against a later "
+    .. "one that did not know of it.",
   examples = "  mpreg modules\n  mpreg modules -o json",
   flags = { args.TIMEOUT, args.NODE, args.OUTPUT, args.HELP },
 }
@@ -26,6 +28,7 @@ local function notes(module)
   if module.live == true then list[#list + 1] = "live" end
   if module.shadowed == true then list[#list + 1] = "shadowed" end
   if module.differs == true then list[#list + 1] = "differs" end
+  if module.overtaken == true then list[#list + 1] = "overtaken" end
   return table.concat(list, ", ")
 end
 
@@ -48,10 +51,11 @@ function M.text(listed, opts)
   rows = {}
   for i, pipeline in ipairs(listed.pipelines) do
     rows[i] = { pipeline.name, tostring(pipeline.hash or ""):sub(1, HASH_DIGITS), pipeline.origin,
-      text.few(pipeline.nodes or {}, NODES_MAX) }
+      text.few(pipeline.nodes or {}, NODES_MAX), notes(pipeline) }
   end
   return out .. "\n" .. render({
     { title = "PIPELINE" }, { title = "HASH" }, { title = "ORIGIN" }, { title = "NODES" },
+    { title = "NOTE" },
   }, rows, opts)
 end
 

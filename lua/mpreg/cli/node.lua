@@ -19,6 +19,7 @@ M.command = {
     .. "  mpreg node --listen 127.0.0.1:0 --load examples/quakes --resource "
     .. "'catalogue={\"path\":\"examples/quakes/data\"}'",
   flags = flags,
+  hidden = { { "--parent", "PID", "End when this process, which started it, has ended." } },
 }
 
 --- Runs the command.
@@ -31,6 +32,7 @@ function M.run(options, output)
   local program = require "mpreg.program"
   config.lua_dir = program.lua_dir
   config.modules_dir = program.modules_dir
+  config.parent = tonumber(options.parent) or 0
   return require "mpreg.host".run(config)
 end
 

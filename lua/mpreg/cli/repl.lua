@@ -158,6 +158,46 @@ function Repl:evaluate(source, opts)
   end
 end
 
+local function names_of(list, is_wanted)
+  local names = {}
+  for _, item in ipairs(list or {}) do
+    if not is_wanted or is_wanted(item) then names[#names + 1] = tostring(item.name) end
+  end
+  return names
+end
+
+local function is_deployed(module) return module.origin == "deployed" and module.live ~= false end
+
+-- Commands that are followed by a name of the cluster → those that there are.
+local NAMES = {
+  on = function(repl) return names_of((repl.link:look())) end,
+  run = function(_, ask) return names_of(ask("modules").pipelines) end,
+  rollback = function(_, ask)
+    local listed = ask("modules")
+    local names = names_of(listed.modules, is_deployed)
+    for _, name in ipairs(names_of(listed.pipelines, is_deployed)) do names[#names + 1] = name end
+    return names
+  end,
+  source = function(_, ask)
+    local names = names_of(ask("modules").modules)
+    for _, name in ipairs(names_of(ask("functions").functions)) do names[#names + 1] = name end
+    return names
+  end,
+}
+NAMES.history = NAMES.rollback
+
+--- Completes the last word of `:deploy`.
+local function complete_path(typed, width)
+  local planner = require "mpreg.repl.complete"
+  local at, word = typed:match("()(%S*)$")
+  local names = word:sub(1, 1) == "-" and planner.beginning({ "--force" }, word)
+    or planner.paths(word, native.list, function(path)
+      local stat = native.stat(path)
+      return stat ~= nil and stat.type == "folder"
+    end)
+  return planner.plan(typed, at, names, width)
+end
+
 --- Completes what stands before the cursor (called on Tab): see mpreg.repl.complete.
 local function complete(repl, typed)
   local planner = require "mpreg.repl.complete"
@@ -170,14 +210,12 @@ local function complete(repl, typed)
     return planner.plan(typed, start, planner.beginning(names, typed:sub(start)), width)
   end
   local name, at = typed:match("^%s*:(%a+)%s+()")
+  if repl.pending == "" and name == "deploy" then return complete_path(typed, width) end
   local c = repl.link.client
   if not c or not c:is_open() then return nil end
-  if repl.pending == "" and (name == "on" or name == "run") then
-    local listed = name == "on" and repl.link:look()
-      or name == "run" and (c:query("modules", nil, { timeout = COMPLETE_S }) or {}).pipelines
-    local names = {}
-    for i, item in ipairs(listed or {}) do names[i] = tostring(item.name) end
-    return planner.plan(typed, at, planner.beginning(names, typed:sub(at)), width)
+  if repl.pending == "" and NAMES[name] then
+    local function ask(what) return c:query(what, nil, { timeout = COMPLETE_S }) or {} end
+    return planner.plan(typed, at, planner.beginning(NAMES[name](repl, ask), typed:sub(at)), width)
   end
   -- What follows a command is Lua, or a name as in Lua.
   local before = name and repl.pending == "" and typed:sub(1, at - 1) or ""

@@ -82,6 +82,10 @@ function M.text(err, opts)
       out[#out + 1] = ("%s:"):format(text.count(#faults, "fault"))
       add_faults(out, faults, paint)
     end
+    if type(err.nodes) == "table" and type(err.nodes[1]) == "table" then
+      local table_text = require "mpreg.render.deploy".nodes(err.nodes, opts)
+      out[#out + 1] = ("  " .. table_text:gsub("\n$", ""):gsub("\n", "\n  "))
+    end
     if err.hint and not faults then
       out[#out + 1] = paint("bold", "hint:") .. " " .. text.clean(err.hint, true)
     end

@@ -19,6 +19,10 @@ local COMMANDS = {
   { "modules", "", "List the modules and pipelines." },
   { "status", "", "Show how this node is." },
   { "doc", "NAME", "What is known of a function, a module or a pipeline." },
+  { "source", "FUN|MODULE", "The source of a module, or of one of its functions, as it is live." },
+  { "deploy", "PATH… [--force]", "Deploy modules, files or folders of them, to all nodes." },
+  { "rollback", "MODULE [VERSION]", "Make the version before, or that one, live again." },
+  { "history", "MODULE", "The deploys, rollbacks and undeploys of a module." },
   { "on", "NODE", "Talk to that node from now on, in a new session." },
   { "all", "EXPR", "Evaluate on every node that is alive; equal answers are folded." },
   { "run", "PIPELINE [INPUT]", "Run a pipeline (a name or a file) and show its trace; INPUT is "
@@ -79,9 +83,10 @@ end
 local function style(repl) return { width = repl.output.width, color = repl.output.color } end
 
 --- The answer to a query; nil if it failed, which has been said then.
-local function ask(repl, what)
+local function ask(repl, what, options)
   if not repl:connect() then return nil end
-  local answer, err = repl.link.client:query(what, nil, { timeout_ms = repl.options.timeout })
+  local answer, err = repl.link.client:query(what, nil,
+    { timeout_ms = repl.options.timeout, options = options })
   if not answer then return repl:fail(err) end
   return answer
 end
@@ -124,6 +129,76 @@ function run.doc(repl, name)
   if page then return repl.output:write(page) end
   return repl:fail { code = "NOT_FOUND", reason = "UNKNOWN_NAME", hint = hint,
     message = ("there is no function, module or pipeline %s"):format(text.clean(name)) }
+end
+
+--- The module of a function, and the function's own name; a name that is no function's is a
+--- module's.
+local function module_of(functions, name)
+  for _, fun in ipairs(functions) do
+    if fun.name == name then return fun.module, name:sub(#fun.module + 2) end
+  end
+  return name
+end
+
+function run.source(repl, name)
+  local listed = ask(repl, "functions")
+  if not listed then return end
+  local module, fun = module_of(listed.functions, name)
+  local answer = ask(repl, "source", { module = module })
+  if not answer then return end
+  local source = require "mpreg.render.source"
+  local title = ("-- %s %s"):format(text.clean(module), text.clean(answer.version or ""))
+  local hash = require "mpreg.render.deploy".short(answer.hash)
+  if hash ~= "" then title = ("%s (%s)"):format(title, hash) end
+  local part = fun and source.of_function(answer.source, fun) or answer.source
+  repl.output:write(source.text(title .. "\n" .. part, style(repl)))
+end
+
+--- The words of a line.
+local function words_of(rest)
+  local words = {}
+  for word in rest:gmatch("%S+") do words[#words + 1] = word end
+  return words
+end
+
+function run.deploy(repl, rest)
+  local unit = require "mpreg.unit"
+  local paths, is_forced = {}, nil
+  for _, word in ipairs(words_of(rest)) do
+    if word == "--force" then
+      is_forced = true
+    elseif word:sub(1, 1) == "-" then
+      return repl:fail(args.fault((":deploy knows no '%s'"):format(text.clean(word)),
+        "mpreg deploy has more flags"))
+    else
+      paths[#paths + 1] = word
+    end
+  end
+  if #paths == 0 then return repl:fail(args.fault(":deploy needs PATH…")) end
+  local modules, err = unit.collect(paths)
+  err = err or unit.check(modules)
+  if err then return repl:fail(err) end
+  if not repl:connect() then return end
+  require "mpreg.cli.change".execute(repl.link.client, "deploy", {
+    options = { force = is_forced }, payload = unit.encode(modules),
+    timeout_ms = repl.options.timeout,
+  }, repl.output)
+end
+
+function run.rollback(repl, rest)
+  local words = words_of(rest)
+  if #words > 2 then return repl:fail(args.fault(":rollback takes MODULE and VERSION")) end
+  if not repl:connect() then return end
+  require "mpreg.cli.change".execute(repl.link.client, "rollback", {
+    options = { module = words[1], to = words[2] }, timeout_ms = repl.options.timeout,
+  }, repl.output)
+end
+
+function run.history(repl, name)
+  local answer = ask(repl, "history", { module = name })
+  if answer then
+    repl.output:write(require "mpreg.render.deploy".history(answer, style(repl)))
+  end
 end
 
 function run.on(repl, name)

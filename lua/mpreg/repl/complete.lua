@@ -89,4 +89,28 @@ function M.beginning(words, start)
   return list
 end
 
+--- The paths that a beginning may become: folders, with a slash behind them, and module files. What
+--- begins with a dot is offered to whoever types the dot.
+---@param start string
+---@param list fun(path: string): { name: string, type: string }[]?
+---@param is_folder fun(path: string): boolean
+---@return string[]
+function M.paths(start, list, is_folder)
+  local folder, name = start:match("^(.*/)([^/]*)$")
+  folder, name = folder or "", name or start
+  local found = {}
+  for _, entry in ipairs(list(folder == "" and "." or folder) or {}) do
+    local is_hidden = entry.name:sub(1, 1) == "." and name:sub(1, 1) ~= "."
+    if entry.name:sub(1, #name) == name and not is_hidden and not entry.name:find("%s") then
+      local path = folder .. entry.name
+      if is_folder(path) then
+        found[#found + 1] = path .. "/"
+      elseif entry.name:find("%.lua$") then
+        found[#found + 1] = path
+      end
+    end
+  end
+  return found
+end
+
 return M

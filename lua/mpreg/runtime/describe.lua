@@ -10,7 +10,8 @@ local M = {}
 local FUNCTIONS_MAX = 4096
 local NEEDS_MAX = 32
 
-local docs_of_file = {}
+--- The comments of an instance's source, by its environment: versions of one file are kept apart.
+local docs = setmetatable({}, { __mode = "k" })
 
 local function fail(entry, reason, message, hint)
   return failure.new("INVALID_ARGUMENT", entry.file .. ": " .. message,
@@ -30,12 +31,12 @@ end
 --- Reads the comments, while the source is there.
 ---@param entry table
 function M.read(entry)
-  local info = { blocks = {}, lines = {} }
+  local info = { blocks = {}, chunk = "@" .. entry.file }
   if entry.source:find("---", 1, true) then
     info.blocks = doc.parse(entry.source)
     info.source = entry.source
   end
-  docs_of_file["@" .. entry.file] = info
+  docs[entry.env] = info
 end
 
 --- The block of a function that was made elsewhere (wrapped, say): the one before the line that
@@ -57,9 +58,9 @@ end
 
 local function block_of(entry, name, func)
   local place = debug.getinfo(func, "S")
-  local info = docs_of_file[place.source]
-  local block = info and info.blocks[place.linedefined]
-  return block or block_by_name(docs_of_file["@" .. entry.file], name)
+  local info = docs[getfenv(func)]
+  local block = info and info.chunk == place.source and info.blocks[place.linedefined]
+  return block or block_by_name(docs[entry.env], name)
 end
 
 --- Whether the function's `@return` says that it is a list.
@@ -261,7 +262,7 @@ end
 ---@param functions table<string, function>
 ---@return table
 function M.metadata(entry, kind, functions)
-  local info = docs_of_file["@" .. entry.file]
+  local info = docs[entry.env]
   local text = info and info.blocks.module and info.blocks.module.doc
   if kind == "pipeline" then
     local graph = pipelines().graph(entry.value)

@@ -17,6 +17,12 @@ local function body(f)
 end
 jit.off(body)
 
+--- What a call begins with whose module has no instance for its release yet: it is loaded now, in
+--- the call's own time.
+local function enter(...)
+  return native.enter(module.find(native.called()))(...)
+end
+
 local function is_sendable(value)
   return codec.encode(value) ~= nil
 end
@@ -31,7 +37,9 @@ local function describe(err, co, func)
   if co then
     local node = native.node()
     frames = failure.frames(co, 0, is_user, module.names, node)
-    failure.add_entry(frames, func, module.names, node)
+    if func ~= enter then
+      failure.add_entry(frames, func, module.names, node)
+    end
   end
   return failure.from(err, frames, is_sendable)
 end
@@ -56,8 +64,12 @@ jit.opt.start("maxtrace=8000", "maxmcode=16384")
 
 return {
   body = body,
+  enter = enter,
   add = module.add,
   load = module.load,
+  unload = module.unload,
+  open = module.open,
+  close = module.close,
   failure = describe,
   flush = output.flush,
   error_metatable = failure.metatable,

@@ -67,6 +67,21 @@ static void calls_give_results_and_errors(void **state)
             "assert(not pcall(c.call, c, 'test.echo', ''))\n");
 }
 
+static void a_query_that_takes_long_says_so_each_second(void **state)
+{
+    (void)state;
+    run_lua(
+        "local c = assert(native.connect{nodes = {node}})\n"
+        "local ticks = 0\n"
+        "local function tick() ticks = ticks + 1 end\n"
+        "assert(c:query('links', 'payload', {}, tick) and ticks == 0)\n"
+        "assert(c:query('query.slow', nil, nil, tick) and ticks == 1)\n"
+        "local ok, err = pcall(c.query, c, 'query.slow', nil, nil, function() error('no') end)\n"
+        "assert(not ok and err:find('no'))\n"
+        "assert(not pcall(c.query, c, 'links', nil, nil, 5))\n"
+        "assert(c:call('test.echo', '\\145\\5') == '\\145\\5' and ticks == 1)\n");
+}
+
 static void many_queries_are_asked_at_once(void **state)
 {
     (void)state;
@@ -274,6 +289,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(calls_give_results_and_errors),
+        cmocka_unit_test(a_query_that_takes_long_says_so_each_second),
         cmocka_unit_test(many_queries_are_asked_at_once),
         cmocka_unit_test(queries_fail_one_by_one_or_are_interrupted_together),
         cmocka_unit_test(options_travel),

@@ -178,10 +178,11 @@ static inline void host_configure(struct host *h, struct host_config c)
     mp_buf_fini(&b);
 }
 
-static inline void host_load_bytes(struct host *h, uint32_t module, const char *name,
-                                   struct mp_slice source, uint16_t flags)
+static inline void host_load_into(struct host *h, uint32_t unit, uint32_t module, const char *name,
+                                  struct mp_slice source, uint16_t flags)
 {
     struct mp_msg_load m = {.module = module,
+                            .unit = unit,
                             .name_size = (uint32_t)strlen(name),
                             .source_size = (uint32_t)source.size};
     bool is_large = source.size >= MP_VALUE_INLINE_MAX;
@@ -199,19 +200,41 @@ static inline void host_load_bytes(struct host *h, uint32_t module, const char *
         host_put(at, source);
 }
 
+static inline void host_load_bytes(struct host *h, uint32_t module, const char *name,
+                                   struct mp_slice source, uint16_t flags)
+{
+    host_load_into(h, 0, module, name, source, flags);
+}
+
 static inline void host_load(struct host *h, uint32_t module, const char *name, const char *source,
                              uint16_t flags)
 {
     host_load_bytes(h, module, name, mp_slice_str(source), flags);
 }
 
+static inline void host_unload(struct host *h, uint32_t unit)
+{
+    struct mp_msg_unload m = {.unit = unit};
+    host_put(host_reserve(h, sizeof(m), MP_MSG_UNLOAD, 0), mp_slice_of(&m, sizeof(m)));
+}
+
+static inline void host_release(struct host *h, uint16_t kind, uint32_t release,
+                                struct mp_slice payload)
+{
+    struct mp_msg_release_set m = {.release = release, .size = (uint32_t)payload.size};
+    uint8_t *at = host_reserve(h, sizeof(m) + payload.size, kind, 0);
+    host_put(host_put(at, mp_slice_of(&m, sizeof(m))), payload);
+}
+
 /* Not yet visible; NULL if the ring is full. */
-static inline struct mp_ring_record *host_invoke(struct host *h, uint64_t call, uint32_t module,
-                                                 uint32_t function, struct mp_slice args)
+static inline struct mp_ring_record *host_invoke_in(struct host *h, uint32_t release, uint64_t call,
+                                                    uint32_t module, uint32_t function,
+                                                    struct mp_slice args)
 {
     struct mp_msg_invoke m = {.call = call,
                               .module = module,
                               .function = function,
+                              .release = release,
                               .deadline = UINT64_MAX,
                               .args_size = (uint32_t)args.size};
     bool is_large = args.size >= MP_VALUE_INLINE_MAX;
@@ -229,6 +252,12 @@ static inline struct mp_ring_record *host_invoke(struct host *h, uint64_t call, 
     if (!is_large)
         host_put(at, args);
     return r;
+}
+
+static inline struct mp_ring_record *host_invoke(struct host *h, uint64_t call, uint32_t module,
+                                                 uint32_t function, struct mp_slice args)
+{
+    return host_invoke_in(h, 0, call, module, function, args);
 }
 
 static inline void host_result(struct host *h, uint64_t nested, struct mp_slice value,

@@ -256,7 +256,7 @@ a.f() → number  1.0.0    n1, n2, n3, +4         Does.
 ]], r.out)
   end)
 
-  it("note what is shadowed and what differs", function()
+  it("note what is shadowed, what differs and what was overtaken", function()
     local function module(name, extra)
       local m = { name = name, version = "1.0.0", hash = "0123456789abcdef", origin = "loaded",
         live = false, nodes = { "n1" }, shadowed = false, differs = false }
@@ -265,13 +265,15 @@ a.f() → number  1.0.0    n1, n2, n3, +4         Does.
     end
     local r = commands.run("modules", {}, function()
       return { modules = { module("a", { live = true, nodes = names }),
-        module("b", { shadowed = true }), module("c", { live = true, differs = true }) } }
+        module("b", { shadowed = true }), module("c", { live = true, differs = true }),
+        module("d", { live = true, origin = "deployed", overtaken = true }) } }
     end)
     assert.are.equal([[
-MODULE  VERSION  HASH          ORIGIN  NODES           NOTE
-a       1.0.0    0123456789ab  loaded  n1, n2, n3, +4  live
-b       1.0.0    0123456789ab  loaded  n1              shadowed
-c       1.0.0    0123456789ab  loaded  n1              live, differs
+MODULE  VERSION  HASH          ORIGIN    NODES           NOTE
+a       1.0.0    0123456789ab  loaded    n1, n2, n3, +4  live
+b       1.0.0    0123456789ab  loaded    n1              shadowed
+c       1.0.0    0123456789ab  loaded    n1              live, differs
+d       1.0.0    0123456789ab  deployed  n1              live, overtaken
 ]], r.out)
   end)
 end)

@@ -21,8 +21,10 @@ local ANSWERS = {
       resources = { "tape" } },
   } },
   modules = {
-    modules = { { name = "rooms", version = "1.1.0", nodes = { "n1", "n2" } } },
-    pipelines = { { name = "house", nodes = { "n1" } } },
+    modules = { { name = "rooms", version = "1.1.0", nodes = { "n1", "n2" } },
+      { name = "geo", version = "1.0.0", origin = "deployed", live = true, nodes = { "n1" } },
+      { name = "stats", version = "1.0.0", origin = "loaded", live = true, nodes = { "n1" } } },
+    pipelines = { { name = "house", nodes = { "n1" }, origin = "deployed" } },
   },
 }
 
@@ -217,8 +219,23 @@ describe("cli.complete", function()
     local arguments = plan.arguments
     finally(function() plan.arguments = arguments end)
     plan.arguments = { { "MODULE" } }
-    assert.same({ "rooms" }, (offers "plan "))
+    assert.same({ "geo", "rooms", "stats" }, (offers "plan "))
     assert.equal("1.1.0, on n1, n2", help_of("plan r", "rooms"))
+  end)
+
+  it("offers what was deployed where that is meant, paths and nodes to deploy", function()
+    for _, name in ipairs { "rollback", "undeploy", "history" } do
+      assert.same({ "geo", "house" }, (offers(name .. " ")))
+      assert.equal("1.0.0, on n1", help_of(name .. " g", "geo"))
+      assert.equal("pipeline, on n1", help_of(name .. " ", "house"))
+    end
+    assert.same({ "n1", "n2" }, (offers "deploy x.lua --only "))
+    assert.same({ "--skip=n2" }, (offers "deploy --skip=n2"))
+    local _, found = offers "deploy a.lua ge"
+    assert.equal("", found.files)
+    _, found = offers "dev "
+    assert.equal("", found.folders)
+    assert.same({}, (offers "node --par"))
   end)
 
   it("asks the nodes that the line names", function()

@@ -1,4 +1,5 @@
 local commands = require "mpreg.repl.commands"
+local commands_support = require "spec.support.commands"
 
 describe("mpreg.repl.commands", function()
   local function repl()
@@ -22,7 +23,7 @@ describe("mpreg.repl.commands", function()
   end)
 
   it("has no command of what does not exist yet", function()
-    for _, name in ipairs { "deploy", "rollback", "trace", "why", "sub", "source" } do
+    for _, name in ipairs { "trace", "why", "sub", "undeploy" } do
       local r = repl()
       commands.run(r, name, "x")
       assert.truthy(r.errors[1].message:find("unknown command", 1, true), name)
@@ -46,6 +47,74 @@ describe("mpreg.repl.commands", function()
     assert.is_nil(r.is_done)
     commands.run(r, "quit", "")
     assert.is_true(r.is_done)
+  end)
+
+  describe("with a cluster", function()
+    local asked
+    local answers = {
+      functions = { functions = { { name = "geo.grid.cell", module = "geo.grid" } } },
+      source = { module = "geo.grid", version = "1.0.0", hash = ("3fa9c1d2"):rep(8),
+        source = "local M = {}\nfunction M.cell() end\nreturn M" },
+      history = { module = "geo", entries = {} },
+      modules = { modules = {} },
+      rollback = { module = "geo", version = "1.0.0", hash = ("3fa9c1d2"):rep(8),
+        previous = ("8a771b02"):rep(8), nodes = {} },
+    }
+    answers.deploy = answers.rollback
+
+    local function connected()
+      local r = repl()
+      asked = {}
+      local client = require "mpreg.client"
+      local native = require "mpreg.native"
+      local connect = native.connect
+      native.connect = function()
+        return commands_support.conn(function(what, query, payload)
+          asked[#asked + 1] = { what, query, payload }
+          return answers[what]
+        end)
+      end
+      r.link = { client = client.connect {} }
+      native.connect = connect
+      r.output.fail = function(_, err) r:fail(err) end
+      function r:connect() return self.link ~= nil end
+      return r
+    end
+
+    it("shows the source of a module, or of a function", function()
+      local r = connected()
+      commands.run(r, "source", "geo.grid")
+      assert.equal("-- geo.grid 1.0.0 (3fa9c1d2)\nlocal M = {}\nfunction M.cell() end\nreturn M\n",
+        r.written)
+      r = connected()
+      commands.run(r, "source", "geo.grid.cell")
+      assert.equal("-- geo.grid 1.0.0 (3fa9c1d2)\nfunction M.cell() end\n", r.written)
+      assert.same({ module = "geo.grid" }, asked[2][2])
+    end)
+
+    it("deploys files, rolls back and shows a history", function()
+      local r = connected()
+      commands.run(r, "deploy", "modules/json.lua  --force")
+      local last = asked[#asked]
+      assert.same({ "deploy", true, "json" }, { last[1], last[2].force, last[3][1][1] })
+      assert.equal("deployed geo 1.0.0 (3fa9c1d2), was 8a771b02\n", r.written)
+      r = connected()
+      commands.run(r, "rollback", "geo ^1.0")
+      last = asked[#asked]
+      assert.same({ "rollback", "geo", "^1.0" }, { last[1], last[2].module, last[2].to })
+      assert.equal("rolled back geo to 1.0.0 (3fa9c1d2), was 8a771b02\n", r.written)
+      r = connected()
+      commands.run(r, "history", "geo")
+      assert.equal("WHEN  ACTION  VERSION  HASH  PREVIOUS  BY  NODE  STATE\n", r.written)
+      for _, line in ipairs { "modules --watch", "--force", "none.lua" } do
+        r = connected()
+        commands.run(r, "deploy", line)
+        assert.same({ "INVALID_ARGUMENT", {} }, { r.errors[1].code, asked })
+      end
+      r = connected()
+      commands.run(r, "rollback", "a b c")
+      assert.equal(":rollback takes MODULE and VERSION", r.errors[1].message)
+    end)
   end)
 
   it("times an expression", function()

@@ -37,6 +37,24 @@ describe("mpreg.repl.complete", function()
     assert.truthy(complete.columns(many, 80):find("\n… (+3)\n", 1, true))
   end)
 
+  it("finds paths of folders and module files", function()
+    local asked
+    local function paths(start)
+      return complete.paths(start, function(path)
+        asked = path
+        return { { name = ".git" }, { name = "a b.lua" }, { name = "geo" }, { name = "geo.lua" },
+          { name = "notes.txt" } }
+      end, function(path) return path:find("geo$") ~= nil or path:find("%.git$") ~= nil end)
+    end
+    assert.are.same({ "geo/", "geo.lua" }, paths "")
+    assert.are.equal(".", asked)
+    assert.are.same({ "x/geo/", "x/geo.lua" }, paths "x/g")
+    assert.are.equal("x/", asked)
+    assert.are.same({ "/geo.lua" }, paths "/geo.")
+    assert.are.same({ ".git/" }, paths ".")
+    assert.are.same({}, complete.paths("x/", function() return nil end, error))
+  end)
+
   it("finds the words that begin like a text", function()
     assert.are.same({ ":nodes" }, complete.beginning({ ":help", ":nodes" }, ":n"))
     assert.are.same({ "a", "b" }, complete.beginning({ "a", "b" }, ""))

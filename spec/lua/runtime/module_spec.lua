@@ -11,8 +11,12 @@ describe("runtime.module", function()
       take_text = function() return 1 end,
       in_call = function() return false end,
       node = function() return "n1", "default", "127.0.0.1:7400" end,
+      loading = function() end,
+      release = function() return 0 end,
+      forget = function() end,
     }
-    for _, name in ipairs { "mpreg", "mpreg.runtime.module", "mpreg.runtime.output" } do
+    for _, name in ipairs { "mpreg", "mpreg.runtime.module", "mpreg.runtime.output",
+      "mpreg.runtime.release", "mpreg.runtime.describe" } do
       package.loaded[name] = nil
     end
     failure = require "mpreg.runtime.failure"
@@ -29,7 +33,7 @@ describe("runtime.module", function()
     for i, pair in ipairs(sources) do
       number = number + 1
       numbers[i] = number
-      module.add(number, pair[1], pair[2], pair[3])
+      module.add(number, 0, pair[1], pair[2], pair[3])
     end
     for i, n in ipairs(numbers) do
       results[i] = { module.load(n, true) }

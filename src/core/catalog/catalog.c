@@ -286,6 +286,7 @@ enum mp_err mp_catalog_step(struct mp_catalog *c, mp_time now, const struct mp_c
                             struct mp_catalog_effects *out)
 {
     bool changed = false;
+    const char *why = NULL;
     enum mp_err err = MP_OK;
     out->count = 0;
     switch (ev->kind) {
@@ -301,6 +302,20 @@ enum mp_err mp_catalog_step(struct mp_catalog *c, mp_time now, const struct mp_c
         return merge(c, ev->entries.bytes, out);
     case MP_CATALOG_GENERATION:
         raise_generation(c, ev->generation, out);
+        break;
+    case MP_CATALOG_DEPLOY:
+        err = mp_catalog_deploy(c, &ev->deploy, &why);
+        changed = !why && err == MP_OK;
+        if (why)
+            tell(out, MP_CATALOG_REFUSED, why);
+        break;
+    case MP_CATALOG_RETIRE:
+        mp_catalog_retire(c, ev->number);
+        changed = true;
+        break;
+    case MP_CATALOG_LIVE:
+        err = mp_catalog_set_live(c, ev->live.items, ev->live.count);
+        changed = true;
         break;
     }
     if (changed)

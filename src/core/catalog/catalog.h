@@ -7,6 +7,11 @@
  * therefore travels once to each node, by hash, when an entry mentions a module that was not known
  * there. Functions get dense keys here, one for each name, version and content.
  *
+ * Modules that are deployed (core/deploy) are in no entry: every node in their scope has them, or
+ * gets them before it serves them. They come by DEPLOY, with the numbers that the driver gave them,
+ * stand beside the loaded ones of the same name, and go by RETIRE. A query says with `pin` which of
+ * them it means; without one it means loaded modules.
+ *
  * The entry of a node that is gone stays known by its number, so that no stale copy revives it.
  * Nodes have the dense numbers that core/membership gave them; 0 is this node. */
 #pragma once
@@ -21,8 +26,8 @@
 #include "src/base/slice.h"
 #include "src/base/text.h"
 #include "src/base/time.h"
-#include "src/core/catalog/version.h"
 #include "src/wire/error.h"
+#include "src/wire/version.h"
 
 #define MP_CATALOG_NONE    UINT32_MAX
 #define MP_CATALOG_SELF    0u
@@ -54,7 +59,20 @@ struct mp_catalog_module {
     uint32_t first_function;
     uint32_t function_count;
     bool is_pipeline;
+    bool is_deployed;
+    bool is_live;           /* deployed: what this node's callers get */
+    bool is_shadowed;       /* loaded: callers get a deployed one of that name */
+    bool is_overtaken;      /* deployed: as core/deploy says; for documents */
+    bool is_scoped;         /* deployed: only nodes in its scope have it */
+    bool is_scope_excluded; /* `scope` lists those that do not */
+    struct mp_slice scope;  /* a MessagePack array of nodes' names, or empty */
 };
+
+/* How a query names a deployed module: its place in the catalog. */
+static inline uint32_t mp_catalog_pin(uint32_t module)
+{
+    return module + 1;
+}
 
 struct mp_catalog {
     /* read */
@@ -80,6 +98,8 @@ struct mp_catalog {
     uint32_t tombstone_capacity;
     uint32_t tombstone_next;  /* the one that the next overwrites */
     uint32_t unknown_count;   /* modules whose metadata is not here */
+    uint32_t retired_count;   /* of them, places of deployed modules that are gone */
+    uint32_t live_count;      /* deployed modules that are live here */
     uint64_t metadata_bytes;  /* of all modules */
     struct mp_map by_name;    /* function name -> highest version's key */
     struct mp_map pipelines;  /* pipeline name -> highest version's module */
@@ -114,7 +134,28 @@ enum mp_catalog_event_kind {
     MP_CATALOG_NODE,      /* node: a member is new, or its state changed */
     MP_CATALOG_NODE_GONE, /* number: it is forgotten; nothing older of it is taken in any more */
     MP_CATALOG_ENTRIES, /* entries: what mp_catalog_put_entries() or _put_have() wrote elsewhere */
-    MP_CATALOG_GENERATION /* generation: this boot's was raised */
+    MP_CATALOG_GENERATION, /* generation: this boot's was raised */
+    MP_CATALOG_DEPLOY,     /* deploy: a deployed module of this node */
+    MP_CATALOG_RETIRE,     /* number: the place of a deployed module that no call names any more */
+    MP_CATALOG_LIVE        /* live: the deployed modules that are live here, all of them */
+};
+
+/* A deployed module. Its identity are name, version, hash, unit and kind. */
+struct mp_catalog_deployed {
+    struct mp_slice name;
+    struct mp_slice version;
+    struct mp_slice hash; /* hex digits */
+    struct mp_slice unit; /* bytes that tell its unit from others */
+    bool is_pipeline;
+    uint32_t host_module;
+    struct mp_slice metadata; /* copied */
+};
+
+struct mp_catalog_live {
+    uint32_t module;
+    bool is_overtaken;
+    bool is_scope_excluded;
+    struct mp_slice scope; /* an array of names, copied; empty: everywhere */
 };
 
 struct mp_catalog_event {
@@ -137,12 +178,17 @@ struct mp_catalog_event {
             struct mp_slice bytes;
         } entries;
         uint64_t generation;
+        struct mp_catalog_deployed deploy;
+        struct {
+            const struct mp_catalog_live *items;
+            uint32_t count;
+        } live;
     };
 };
 
 enum mp_catalog_effect_kind {
     MP_CATALOG_CHANGED,  /* who has what changed: routes are stale, who waits may try again */
-    MP_CATALOG_REFUSED,  /* ADD: not added; `why` says so (valid until the next step) */
+    MP_CATALOG_REFUSED,  /* ADD, DEPLOY: not added; `why` says so (valid until the next step) */
     MP_CATALOG_ANNOUNCE, /* this node's entry is a newer one now: news.bytes are for everybody */
     MP_CATALOG_MISSING,  /* entries name modules whose metadata is not here: mp_catalog_put_missing
                           */
@@ -182,6 +228,7 @@ struct mp_catalog_query {
     struct mp_slice cluster;
     const struct mp_slice *needs;
     uint32_t needs_count;
+    uint32_t pin; /* the deployed module that `fun` is in; 0: it is in a loaded one */
 };
 
 struct mp_catalog_provider {
@@ -205,9 +252,14 @@ bool mp_catalog_may_appear(const struct mp_catalog *c, const struct mp_catalog_q
  * `now` lets it say how long ago the last node that had it went away. */
 void mp_catalog_explain(const struct mp_catalog *c, mp_time now, const struct mp_catalog_query *q,
                         struct mp_fault *fault, struct mp_text *message, struct mp_text *hint);
-/* The graph of a pipeline by name; false and a fault as above if no live node has one. */
-bool mp_catalog_pipeline(const struct mp_catalog *c, struct mp_slice name, struct mp_slice *graph,
-                         struct mp_fault *fault, struct mp_text *message, struct mp_text *hint);
+/* The place of a deployed module; MP_CATALOG_NONE if it is not here. `host_module` and `metadata`
+ * are not looked at. */
+uint32_t mp_catalog_find_deployed(const struct mp_catalog *c, const struct mp_catalog_deployed *d);
+/* The graph of a pipeline by name, the deployed one if `pin` is not 0; false and a fault as above
+ * if no live node has one. */
+bool mp_catalog_pipeline(const struct mp_catalog *c, struct mp_slice name, uint32_t pin,
+                         struct mp_slice *graph, struct mp_fault *fault, struct mp_text *message,
+                         struct mp_text *hint);
 
 /* What a node says of itself; false if nothing is known. */
 struct mp_catalog_about {

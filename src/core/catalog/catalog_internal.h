@@ -2,12 +2,13 @@
  *
  *   catalog.c    its life, this node's own entry, steps
  *   modules.c    modules, their functions, which nodes hold them
+ *   deployed.c   deployed modules
  *   members.c    nodes, their resources, those that are forgotten
  *   entries.c    what other nodes say: checked, then merged
  *   exchange.c   what is said to other nodes
  *   find.c, explain.c, documents.c   answers
  *
- * A module is what (kind, name, version, hash) name; its identity is these four as one string. All
+ * A module is what (kind, name, version, hash, unit) name; its identity is these as one string. All
  * functions of it get their keys when its metadata is here. */
 #pragma once
 
@@ -19,6 +20,7 @@ struct mp_catalog_identity {
     struct mp_slice name;
     struct mp_slice version;
     struct mp_slice hash; /* lower-case hex digits */
+    struct mp_slice unit; /* of a deployed one; empty: it is loaded */
     bool is_pipeline;
 };
 
@@ -32,6 +34,10 @@ struct mp_catalog_record {
     uint32_t next_pipeline;  /* the same name in another version or content */
     uint32_t refusals;       /* metadata that was no good */
     bool is_pinned;          /* an entry that is being read mentions it */
+    bool is_retired;         /* a deployed one that is gone; its place waits for another */
+    uint32_t spare_first;    /* of it: places of functions that wait as well */
+    uint32_t spare_count;
+    size_t scope_size; /* of a deployed one: allocated */
 };
 
 /* A node. */
@@ -97,14 +103,39 @@ void mp_catalog_drop_module(struct mp_catalog *c);
 MP_MUST_USE enum mp_err mp_catalog_describe(struct mp_catalog *c, uint32_t module,
                                             struct mp_slice metadata);
 void mp_catalog_free_modules(struct mp_catalog *c);
+/* Takes functions and metadata of a module away, which leaves it as one that nobody described. */
+void mp_catalog_undescribe(struct mp_catalog *c, uint32_t module);
 
 MP_MUST_USE enum mp_err mp_catalog_reserve_holder(struct mp_catalog *c, uint32_t module);
 /* Room for it was reserved. */
 void mp_catalog_add_holder(struct mp_catalog *c, uint32_t module, uint32_t node);
 void mp_catalog_remove_holder(struct mp_catalog *c, uint32_t module, uint32_t node);
+/* Whether a node has it: holds it, or is in the scope of a deployed one. */
 bool mp_catalog_is_holder(const struct mp_catalog *c, uint32_t module, uint32_t node);
-/* Whether any live node holds it. */
+/* The nodes that have it, dead ones too, one by one: *cursor is 0 at first. False at the end. */
+bool mp_catalog_next_holder(const struct mp_catalog *c, uint32_t module, uint32_t *cursor,
+                            uint32_t *node);
+/* Whether any live node holds it; of a deployed one, whether it is live here. */
 bool mp_catalog_is_provided(const struct mp_catalog *c, uint32_t module);
+/* Whether it is what callers get under its name: provided, and not shadowed. */
+bool mp_catalog_is_offered(const struct mp_catalog *c, uint32_t module);
+/* Whether a query means it. */
+static inline bool mp_catalog_is_meant(const struct mp_catalog *c, uint32_t module, uint32_t pin)
+{
+    return c->modules[module].is_deployed ? mp_catalog_pin(module) == pin : pin == 0;
+}
+
+/* --- deployed.c --- */
+
+/* Events DEPLOY, RETIRE and LIVE. *why: it is refused. MP_ENOMEM. */
+MP_MUST_USE enum mp_err mp_catalog_deploy(struct mp_catalog *c, const struct mp_catalog_deployed *d,
+                                          const char **why);
+void mp_catalog_retire(struct mp_catalog *c, uint32_t module);
+MP_MUST_USE enum mp_err mp_catalog_set_live(struct mp_catalog *c,
+                                            const struct mp_catalog_live *items, uint32_t count);
+/* Whether a live deployed module has the name and the kind of a loaded one. */
+bool mp_catalog_is_hidden(const struct mp_catalog *c, uint32_t module);
+bool mp_catalog_is_in_scope(const struct mp_catalog *c, uint32_t module, uint32_t node);
 
 /* --- members.c --- */
 

@@ -87,13 +87,14 @@ static enum mp_err open_view(struct view *v, const struct mp_catalog *c, uint32_
 
 static enum mp_err put_nodes(const struct view *v, uint32_t module, struct mp_buf *out)
 {
-    const struct mp_catalog_record *r = &v->c->records[module];
+    uint32_t cursor = 0;
+    uint32_t node;
     uint32_t count = 0;
     memset(v->set, 0, v->set_words * sizeof(*v->set));
-    for (uint32_t i = 0; i < r->holder_count; i++) {
-        if (!mp_catalog_is_live(v->c, r->holders[i]))
+    while (mp_catalog_next_holder(v->c, module, &cursor, &node)) {
+        if (!mp_catalog_is_live(v->c, node))
             continue;
-        uint32_t rank = v->ranks[r->holders[i]];
+        uint32_t rank = v->ranks[node];
         v->set[rank / 64] |= 1ull << rank % 64;
         count++;
     }
@@ -145,7 +146,7 @@ static enum mp_err put_functions(const struct view *v, struct mp_buf *out)
     const struct mp_catalog *c = v->c;
     uint32_t count = 0;
     for (uint32_t i = 0; i < c->module_count; i++)
-        if (c->modules[i].function_count != 0 && mp_catalog_is_provided(c, i))
+        if (c->modules[i].function_count != 0 && mp_catalog_is_offered(c, i))
             count += c->modules[i].function_count;
     MP_TRY(mp_mp_put_map(out, 1));
     MP_TRY(mp_mp_put_text(out, "functions"));
@@ -153,7 +154,7 @@ static enum mp_err put_functions(const struct view *v, struct mp_buf *out)
     for (uint32_t i = 0; i < v->item_count; i++)
         for (uint32_t key = c->by_name.entries[v->items[i]].value; key != MP_CATALOG_NONE;
              key = c->functions[key].next)
-            if (mp_catalog_is_provided(c, c->functions[key].module))
+            if (mp_catalog_is_offered(c, c->functions[key].module))
                 MP_TRY(put_function(v, &c->functions[key], out));
     return MP_OK;
 }
@@ -190,36 +191,43 @@ static bool differs(const struct view *v, uint32_t place)
             if (!mp_slice_equal(other->name, m->name) ||
                 mp_version_compare(&other->version, &m->version) != 0)
                 break;
-            if (is_same_version(m, other) && !mp_slice_equal(m->hash, other->hash) &&
-                mp_catalog_is_provided(c, v->items[i]))
+            if (!m->is_deployed && !other->is_deployed && is_same_version(m, other) &&
+                !mp_slice_equal(m->hash, other->hash) && mp_catalog_is_provided(c, v->items[i]))
                 return true;
         }
     return false;
 }
 
+/* Hash, origin and live. */
+static enum mp_err put_origin(const struct mp_catalog_module *m, struct mp_buf *out)
+{
+    MP_TRY(mp_mp_put_str_pair(out, "hash", m->hash));
+    MP_TRY(mp_mp_put_str_pair(out, "origin", mp_slice_str(m->is_deployed ? "deployed" : "loaded")));
+    return mp_mp_put_bool_pair(out, "live", m->is_deployed ? m->is_live : !m->is_shadowed);
+}
+
 static enum mp_err put_module(const struct view *v, uint32_t place, struct mp_buf *out)
 {
     const struct mp_catalog_module *m = &v->c->modules[v->items[place]];
-    MP_TRY(mp_mp_put_map(out, 8));
+    MP_TRY(mp_mp_put_map(out, 9));
     MP_TRY(mp_mp_put_str_pair(out, "name", m->name));
     MP_TRY(mp_mp_put_str_pair(out, "version", m->version_text));
-    MP_TRY(mp_mp_put_str_pair(out, "hash", m->hash));
-    MP_TRY(mp_mp_put_str_pair(out, "origin", mp_slice_str("loaded")));
-    MP_TRY(mp_mp_put_bool_pair(out, "live", true));
+    MP_TRY(put_origin(m, out));
     MP_TRY(put_nodes(v, v->items[place], out));
-    MP_TRY(mp_mp_put_bool_pair(out, "shadowed", false));
-    return mp_mp_put_bool_pair(out, "differs", differs(v, place));
+    MP_TRY(mp_mp_put_bool_pair(out, "shadowed", m->is_shadowed));
+    MP_TRY(mp_mp_put_bool_pair(out, "differs", differs(v, place)));
+    return mp_mp_put_bool_pair(out, "overtaken", m->is_overtaken);
 }
 
 static enum mp_err put_pipeline(const struct view *v, uint32_t place, struct mp_buf *out)
 {
     static const uint8_t nil[] = {0xc0};
     const struct mp_catalog_module *m = &v->c->modules[v->items[place]];
-    MP_TRY(mp_mp_put_map(out, 5));
+    MP_TRY(mp_mp_put_map(out, 7));
     MP_TRY(mp_mp_put_str_pair(out, "name", m->name));
-    MP_TRY(mp_mp_put_str_pair(out, "hash", m->hash));
-    MP_TRY(mp_mp_put_str_pair(out, "origin", mp_slice_str("loaded")));
+    MP_TRY(put_origin(m, out));
     MP_TRY(put_nodes(v, v->items[place], out));
+    MP_TRY(mp_mp_put_bool_pair(out, "shadowed", m->is_shadowed));
     return put_from(out, m->metadata, "doc", mp_slice_of(nil, 1));
 }
 

@@ -120,6 +120,7 @@ static enum mp_err take_module(struct mp_catalog *c, struct mp_mp_reader *r,
     uint32_t parts;
     struct mp_mp_token t = {0};
     enum mp_err err = mp_catalog_take_array(r, &parts);
+    *i = (struct mp_catalog_identity){0};
     if (err == MP_OK && parts != 4)
         err = MP_ETYPE;
     if (err == MP_OK)

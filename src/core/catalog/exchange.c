@@ -137,7 +137,7 @@ enum mp_err mp_catalog_put_wanted(const struct mp_catalog *c, struct mp_slice ne
 /* A module of a live node whose metadata may still be had. */
 static bool is_missing(const struct mp_catalog *c, uint32_t module)
 {
-    return c->modules[module].metadata.size == 0 &&
+    return c->modules[module].metadata.size == 0 && !c->records[module].is_retired &&
            c->records[module].refusals < MP_CATALOG_REFUSALS_MAX &&
            mp_catalog_is_provided(c, module);
 }
@@ -210,7 +210,7 @@ static enum mp_err answer_module(const struct mp_catalog *c, struct mp_slice has
         return MP_OK;
     for (; module != MP_CATALOG_NONE; module = c->records[module].next_same_hash) {
         const struct mp_catalog_module *m = &c->modules[module];
-        if (m->metadata.size == 0 || !has_room(a, m->metadata.size))
+        if (m->metadata.size == 0 || m->is_deployed || !has_room(a, m->metadata.size))
             continue;
         a->module_count++;
         MP_TRY(mp_mp_put_array(&a->modules, 4));

@@ -41,7 +41,7 @@ static void blame(struct explanation *e, enum mp_code code, const char *reason)
 static bool is_chain_live(const struct mp_catalog *c, uint32_t module)
 {
     for (; module != MP_CATALOG_NONE; module = c->records[module].next_pipeline)
-        if (mp_catalog_is_provided(c, module))
+        if (mp_catalog_is_offered(c, module))
             return true;
     return false;
 }
@@ -59,7 +59,7 @@ static bool is_name_live(const struct mp_catalog *c, const struct mp_map *names,
     if (names == &c->pipelines)
         return is_chain_live(c, first);
     for (; first != MP_CATALOG_NONE; first = c->functions[first].next)
-        if (mp_catalog_is_provided(c, c->functions[first].module))
+        if (mp_catalog_is_offered(c, c->functions[first].module))
             return true;
     return false;
 }
@@ -157,10 +157,13 @@ static bool is_later(const struct mp_catalog *c, uint32_t a, uint32_t b)
  */
 static uint32_t last_holder(const struct mp_catalog *c, uint32_t module, uint32_t best)
 {
-    const struct mp_catalog_record *r = &c->records[module];
-    for (uint32_t i = 0; i < r->holder_count; i++)
-        if (!mp_catalog_is_live(c, r->holders[i]) && is_later(c, r->holders[i], best))
-            best = r->holders[i];
+    uint32_t cursor = 0;
+    uint32_t node;
+    if (c->modules[module].is_deployed)
+        return best; /* every node had it */
+    while (mp_catalog_next_holder(c, module, &cursor, &node))
+        if (!mp_catalog_is_live(c, node) && is_later(c, node, best))
+            best = node;
     return best;
 }
 
@@ -214,27 +217,37 @@ static void put_nodes(const struct mp_catalog *c, const struct some_nodes *s, st
     mp_text_put(text, " more");
 }
 
+/* Whether the query means a function, in a version that fits; with `is_any` any version does. */
+static bool is_meant(const struct explanation *e, uint32_t key, bool is_any)
+{
+    const struct mp_catalog_function *f = &e->c->functions[key];
+    return mp_catalog_is_meant(e->c, f->module, e->q->pin) &&
+           (is_any || mp_catalog_fits(e->c, f, e->q->version));
+}
+
 /* Whether a live node holds a version of the function of that chain which fits. With `is_any` any
  * version does. */
-static bool holds_fitting(const struct mp_catalog *c, uint32_t key, uint32_t until, uint32_t node,
-                          const struct mp_slice *constraint)
+static bool holds_fitting(const struct explanation *e, uint32_t key, uint32_t until, uint32_t node,
+                          bool is_any)
 {
+    const struct mp_catalog *c = e->c;
     for (; key != until; key = c->functions[key].next)
-        if ((!constraint || mp_catalog_fits(c, &c->functions[key], *constraint)) &&
-            mp_catalog_is_holder(c, c->functions[key].module, node))
+        if (is_meant(e, key, is_any) && mp_catalog_is_holder(c, c->functions[key].module, node))
             return true;
     return false;
 }
 
 /* Live nodes with any version of a function. */
-static void note_holders(const struct mp_catalog *c, uint32_t first, struct some_nodes *s)
+static void note_holders(const struct explanation *e, uint32_t first, struct some_nodes *s)
 {
+    const struct mp_catalog *c = e->c;
     for (uint32_t key = first; key != MP_CATALOG_NONE; key = c->functions[key].next) {
-        const struct mp_catalog_record *r = &c->records[c->functions[key].module];
-        for (uint32_t i = 0; i < r->holder_count; i++)
-            if (mp_catalog_is_live(c, r->holders[i]) &&
-                !holds_fitting(c, first, key, r->holders[i], NULL))
-                note(c, s, r->holders[i]);
+        uint32_t cursor = 0;
+        uint32_t node;
+        while (is_meant(e, key, true) &&
+               mp_catalog_next_holder(c, c->functions[key].module, &cursor, &node))
+            if (mp_catalog_is_live(c, node) && !holds_fitting(e, first, key, node, true))
+                note(c, s, node);
     }
 }
 
@@ -283,7 +296,8 @@ static void explain_version(struct explanation *e, uint32_t key, uint32_t on)
         const struct mp_catalog_module *m = &c->modules[module];
         bool is_there = on != MP_CATALOG_NONE ? mp_catalog_is_holder(c, module, on)
                                               : mp_catalog_is_provided(c, module);
-        if (!is_there || (last && mp_slice_equal(last->version_text, m->version_text)))
+        if (!is_there || !is_meant(e, key, true) ||
+            (last && mp_slice_equal(last->version_text, m->version_text)))
             continue;
         say(e, last ? ", " : "");
         say_slice(e, m->version_text);
@@ -358,12 +372,12 @@ static void note_candidates(struct explanation *e, uint32_t first,
     const struct mp_catalog *c = e->c;
     for (uint32_t key = first; key != MP_CATALOG_NONE; key = c->functions[key].next) {
         const struct mp_catalog_function *g = &c->functions[key];
-        const struct mp_catalog_record *r = &c->records[g->module];
-        if (!mp_catalog_fits(c, g, e->q->version) || !mp_slice_equal(g->needs, f->needs))
+        uint32_t cursor = 0;
+        uint32_t node;
+        if (!is_meant(e, key, false) || !mp_slice_equal(g->needs, f->needs))
             continue;
-        for (uint32_t i = 0; i < r->holder_count; i++) {
-            uint32_t node = r->holders[i];
-            if (!mp_catalog_is_live(c, node) || holds_fitting(c, first, key, node, &e->q->version))
+        while (mp_catalog_next_holder(c, g->module, &cursor, &node)) {
+            if (!mp_catalog_is_live(c, node) || holds_fitting(e, first, key, node, false))
                 continue;
             note(c, &s->all, node);
             if (count_needed(e, f, node, true) != 0)
@@ -462,13 +476,14 @@ static uint32_t last_provider(struct explanation *e, uint32_t key)
     uint32_t best = MP_CATALOG_NONE;
     for (; key != MP_CATALOG_NONE; key = c->functions[key].next) {
         const struct mp_catalog_function *f = &c->functions[key];
-        const struct mp_catalog_record *r = &c->records[f->module];
-        if (!mp_catalog_fits(c, f, e->q->version))
+        uint32_t cursor = 0;
+        uint32_t node;
+        if (!is_meant(e, key, false))
             continue;
-        for (uint32_t i = 0; i < r->holder_count; i++)
-            if (!mp_catalog_is_live(c, r->holders[i]) && is_later(c, r->holders[i], best) &&
-                count_needed(e, f, r->holders[i], false) == 0)
-                best = r->holders[i];
+        while (mp_catalog_next_holder(c, f->module, &cursor, &node))
+            if (!mp_catalog_is_live(c, node) && is_later(c, node, best) &&
+                count_needed(e, f, node, false) == 0)
+                best = node;
     }
     return best;
 }
@@ -535,7 +550,7 @@ static void explain_not_on(struct explanation *e, uint32_t first, uint32_t node)
     say_name(e, node);
     say(e, " has no function ");
     say_slice(e, e->q->fun);
-    note_holders(e->c, first, &live);
+    note_holders(e, first, &live);
     say(e, "; ");
     put_nodes(e->c, &live, e->message);
     say(e, live.total == 1 ? " has it" : " have it");
@@ -544,14 +559,16 @@ static void explain_not_on(struct explanation *e, uint32_t first, uint32_t node)
 /* --- all together --- */
 
 /* The highest function of a chain that fits and that a live node has, or `on` has; or NULL. */
-static const struct mp_catalog_function *best_of(const struct mp_catalog *c, uint32_t key,
-                                                 uint32_t on, const struct mp_slice *constraint)
+static const struct mp_catalog_function *best_of(const struct explanation *e, uint32_t key,
+                                                 uint32_t on, bool is_any)
 {
+    const struct mp_catalog *c = e->c;
     for (; key != MP_CATALOG_NONE; key = c->functions[key].next) {
         const struct mp_catalog_function *f = &c->functions[key];
-        if ((!constraint || mp_catalog_fits(c, f, *constraint)) &&
-            (on != MP_CATALOG_NONE ? mp_catalog_is_holder(c, f->module, on)
-                                   : mp_catalog_is_provided(c, f->module)))
+        if (is_meant(e, key, is_any) &&
+            (on != MP_CATALOG_NONE
+                 ? mp_catalog_is_holder(c, f->module, on)
+                 : f->module + 1 == e->q->pin || mp_catalog_is_provided(c, f->module)))
             return f;
     }
     return NULL;
@@ -570,11 +587,11 @@ static void explain_known(struct explanation *e, uint32_t key)
         explain_gone_node(e, on);
         return;
     }
-    if (!best_of(c, key, on, NULL)) {
+    if (!best_of(e, key, on, true)) {
         explain_not_on(e, key, on);
         return;
     }
-    const struct mp_catalog_function *f = best_of(c, key, on, &q->version);
+    const struct mp_catalog_function *f = best_of(e, key, on, false);
     if (f)
         explain_needs(e, key, f, on);
     else
@@ -620,7 +637,7 @@ void mp_catalog_explain(const struct mp_catalog *c, mp_time now, const struct mp
         .c = c, .q = q, .now = now, .fault = fault, .message = message, .hint = hint};
     *fault = (struct mp_fault){.fun = q->fun};
     if (!explain_bad_query(&e)) {
-        if (mp_map_get(&c->by_name, q->fun, &key) && best_of(c, key, MP_CATALOG_NONE, NULL))
+        if (mp_map_get(&c->by_name, q->fun, &key) && best_of(&e, key, MP_CATALOG_NONE, true))
             explain_known(&e, key);
         else
             explain_unknown(&e);
@@ -628,14 +645,17 @@ void mp_catalog_explain(const struct mp_catalog *c, mp_time now, const struct mp
     fault->message = mp_text_slice(message);
 }
 
-bool mp_catalog_pipeline(const struct mp_catalog *c, struct mp_slice name, struct mp_slice *graph,
-                         struct mp_fault *fault, struct mp_text *message, struct mp_text *hint)
+bool mp_catalog_pipeline(const struct mp_catalog *c, struct mp_slice name, uint32_t pin,
+                         struct mp_slice *graph, struct mp_fault *fault, struct mp_text *message,
+                         struct mp_text *hint)
 {
     uint32_t module = MP_CATALOG_NONE;
     uint32_t gone = MP_CATALOG_NONE;
     if (mp_map_get(&c->pipelines, name, &module))
         for (; module != MP_CATALOG_NONE; module = c->records[module].next_pipeline) {
-            if (mp_catalog_is_provided(c, module)) {
+            if (!mp_catalog_is_meant(c, module, pin))
+                continue;
+            if (pin != 0 || mp_catalog_is_provided(c, module)) {
                 *graph = c->modules[module].graph;
                 return true;
             }

@@ -81,7 +81,6 @@ static enum mp_err put_provider(uint32_t node, uint32_t function, struct mp_buf 
 static enum mp_err put_providers(const struct mp_catalog *c, const struct mp_catalog_function *f,
                                  const struct mp_catalog_query *q, uint32_t on, struct mp_buf *out)
 {
-    const struct mp_catalog_record *r = &c->records[f->module];
     struct needs needs;
     if (!find_needs(c, f, q, &needs))
         return MP_OK;
@@ -90,8 +89,9 @@ static enum mp_err put_providers(const struct mp_catalog *c, const struct mp_cat
                        has_needs(c, on, &needs)
                    ? put_provider(on, f->key, out)
                    : MP_OK;
-    for (uint32_t i = 0; i < r->holder_count; i++) {
-        uint32_t node = r->holders[i];
+    uint32_t cursor = 0;
+    uint32_t node;
+    while (mp_catalog_next_holder(c, f->module, &cursor, &node)) {
         if (!is_served(c, node) || !has_needs(c, node, &needs))
             continue;
         enum mp_err err = put_provider(node, f->key, out);
@@ -115,7 +115,8 @@ enum mp_err mp_catalog_find(const struct mp_catalog *c, const struct mp_catalog_
         const struct mp_catalog_function *f = &c->functions[key];
         const struct mp_catalog_module *m = &c->modules[f->module];
         /* A module that names a function twice has the first. */
-        if (m == last || !mp_catalog_fits(c, f, q->version))
+        if (m == last || !mp_catalog_is_meant(c, f->module, q->pin) ||
+            !mp_catalog_fits(c, f, q->version))
             continue;
         if (last && out->size != before && mp_version_compare(&last->version, &m->version) != 0)
             break;
@@ -140,8 +141,8 @@ const struct mp_catalog_function *mp_catalog_find_here(const struct mp_catalog *
     for (; key != MP_CATALOG_NONE; key = c->functions[key].next) {
         const struct mp_catalog_function *f = &c->functions[key];
         if (c->modules[f->module].host_module != MP_CATALOG_NONE &&
-            mp_catalog_fits(c, f, q->version) && find_needs(c, f, q, &needs) &&
-            has_needs(c, MP_CATALOG_SELF, &needs))
+            mp_catalog_is_meant(c, f->module, q->pin) && mp_catalog_fits(c, f, q->version) &&
+            find_needs(c, f, q, &needs) && has_needs(c, MP_CATALOG_SELF, &needs))
             return f;
     }
     return NULL;

@@ -254,25 +254,55 @@ static void free_name(struct mp_catalog *c, const struct mp_catalog_function *f)
     mp_alloc_free(c->alloc, (void *)(uintptr_t)f->name.data, f->name.size);
 }
 
-/* Takes the function that was added last out of the catalog again. */
-static void drop_last_function(struct mp_catalog *c)
+/* The map's key is the name of some function of the chain: of another one now, if there is one. */
+static void rekey(struct mp_map *map, struct mp_slice old, struct mp_slice name, uint32_t first)
 {
-    const struct mp_catalog_function *f = &c->functions[--c->function_count];
+    (void)mp_map_remove(map, old);
+    if (first == MP_CATALOG_NONE)
+        return;
+    enum mp_err err = mp_map_set(map, name, first);
+    mp_assert(err == MP_OK); /* there is the room of the one removed */
+}
+
+/* Takes a function out of the chain of its name; its place holds nothing then. */
+static void drop_function(struct mp_catalog *c, struct mp_catalog_function *f)
+{
     uint32_t first = MP_CATALOG_NONE;
-    if (mp_map_get(&c->by_name, f->name, &first) && first == f->key) {
-        if (f->next == MP_CATALOG_NONE) {
-            (void)mp_map_remove(&c->by_name, f->name);
-        } else {
-            enum mp_err err = mp_map_set(&c->by_name, f->name, f->next);
-            mp_assert(err == MP_OK); /* the key is there, so nothing grows */
-        }
-    } else if (first != MP_CATALOG_NONE) {
+    bool is_there = mp_map_get(&c->by_name, f->name, &first);
+    bool is_chained = is_there && first == f->key;
+    if (is_chained) {
+        first = f->next;
+    } else if (is_there) {
         struct mp_catalog_function *before = &c->functions[first];
         while (before->next != MP_CATALOG_NONE && before->next != f->key)
             before = &c->functions[before->next];
-        before->next = before->next == f->key ? f->next : before->next;
+        is_chained = before->next == f->key;
+        if (is_chained)
+            before->next = f->next;
     }
+    if (is_chained)
+        rekey(&c->by_name, f->name, first != MP_CATALOG_NONE ? c->functions[first].name : f->name,
+              first);
     free_name(c, f);
+    f->name = mp_slice_of(NULL, 0);
+    f->metadata = f->name;
+    f->needs = f->name;
+}
+
+/* Places for that many functions behind each other: those that a retired module left, or new ones.
+ * What is left of a spare range is spare no more, which costs little: versions of a module have
+ * about as many functions. */
+static enum mp_err take_places(struct mp_catalog *c, uint32_t module, uint32_t count,
+                               uint32_t *first)
+{
+    struct mp_catalog_record *r = &c->records[module];
+    if (count == 0 || r->spare_count < count) {
+        *first = c->function_count;
+        return mp_catalog_grow(c->alloc, (void **)&c->functions, &c->function_capacity,
+                               c->function_count + count, sizeof(*c->functions));
+    }
+    *first = r->spare_first;
+    return MP_OK;
 }
 
 /* All functions of the module, or none. */
@@ -282,13 +312,13 @@ static enum mp_err add_functions(struct mp_catalog *c, uint32_t module)
     struct mp_mp_reader r;
     struct mp_catalog_module *m = &c->modules[module];
     m->first_function = c->function_count;
+    m->function_count = 0;
     if (!get_list(m->metadata, "functions", &count, &r))
         return MP_OK;
-    enum mp_err err = mp_catalog_grow(c->alloc, (void **)&c->functions, &c->function_capacity,
-                                      c->function_count + count, sizeof(*c->functions));
+    enum mp_err err = take_places(c, module, count, &m->first_function);
     for (uint32_t i = 0; err == MP_OK && i < count; i++) {
         struct mp_slice map;
-        uint32_t key = c->function_count;
+        uint32_t key = m->first_function + i;
         err = mp_mp_take(&r, &map);
         if (err == MP_OK)
             err = read_function(c, m->name, map, &c->functions[key]);
@@ -297,15 +327,18 @@ static enum mp_err add_functions(struct mp_catalog *c, uint32_t module)
         c->functions[key].key = key;
         c->functions[key].module = module;
         c->functions[key].index = i;
-        c->function_count++;
+        m->function_count++;
         err = chain(c, key);
     }
-    m->function_count = c->function_count - m->first_function;
-    if (err == MP_OK)
+    if (err == MP_OK) {
+        uint32_t end = m->first_function + m->function_count;
+        c->function_count = end > c->function_count ? end : c->function_count;
+        if (count != 0 && m->first_function == c->records[module].spare_first)
+            c->records[module].spare_count = 0;
         return MP_OK;
-    while (c->function_count > m->first_function)
-        drop_last_function(c);
-    m->function_count = 0;
+    }
+    while (m->function_count != 0)
+        drop_function(c, &c->functions[m->first_function + --m->function_count]);
     return err;
 }
 
@@ -351,18 +384,59 @@ enum mp_err mp_catalog_describe(struct mp_catalog *c, uint32_t module, struct mp
     return MP_OK;
 }
 
+/* Takes a pipeline out of the chain of its name. */
+static void drop_pipeline(struct mp_catalog *c, uint32_t module)
+{
+    struct mp_catalog_record *r = &c->records[module];
+    struct mp_slice name = c->modules[module].name;
+    uint32_t first;
+    bool is_there = mp_map_get(&c->pipelines, name, &first);
+    mp_assert(is_there);
+    if (first == module) {
+        first = r->next_pipeline;
+    } else {
+        struct mp_catalog_record *before = &c->records[first];
+        while (before->next_pipeline != module)
+            before = &c->records[before->next_pipeline];
+        before->next_pipeline = r->next_pipeline;
+    }
+    rekey(&c->pipelines, name, first != MP_CATALOG_NONE ? c->modules[first].name : name, first);
+    r->next_pipeline = MP_CATALOG_NONE;
+}
+
+void mp_catalog_undescribe(struct mp_catalog *c, uint32_t module)
+{
+    struct mp_catalog_module *m = &c->modules[module];
+    struct mp_catalog_record *r = &c->records[module];
+    mp_assert(m->metadata.size != 0);
+    if (m->is_pipeline)
+        drop_pipeline(c, module);
+    if (m->function_count > r->spare_count) {
+        r->spare_first = m->first_function;
+        r->spare_count = m->function_count;
+    }
+    while (m->function_count != 0)
+        drop_function(c, &c->functions[m->first_function + --m->function_count]);
+    c->metadata_bytes -= m->metadata.size;
+    mp_alloc_free(c->alloc, (void *)(uintptr_t)m->metadata.data, m->metadata.size);
+    m->metadata = mp_slice_of(NULL, 0);
+    m->graph = mp_slice_of(NULL, 0);
+    c->unknown_count++;
+}
+
 /* --- modules --- */
 
-/* Kind, name, version and hash, with separators that none of them holds. */
+/* Kind, name, version and hash, with separators that none of them holds; and the unit. */
 static size_t identity_size(const struct mp_catalog_identity *i)
 {
-    return 1 + i->name.size + 1 + i->version.size + 1 + i->hash.size;
+    return 1 + i->name.size + 1 + i->version.size + 1 + i->hash.size + i->unit.size;
 }
 
 static void write_identity(const struct mp_catalog_identity *i, uint8_t *out)
 {
     const struct mp_slice parts[] = {i->name, i->version, i->hash};
-    *out++ = i->is_pipeline ? 'p' : 'm';
+    bool is_deployed = i->unit.size != 0;
+    *out++ = i->is_pipeline ? (is_deployed ? 'P' : 'p') : (is_deployed ? 'M' : 'm');
     for (int k = 0; k < 3; k++) {
         if (parts[k].size != 0)
             memcpy(out, parts[k].data, parts[k].size);
@@ -370,12 +444,15 @@ static void write_identity(const struct mp_catalog_identity *i, uint8_t *out)
         if (k < 2)
             *out++ = '\n';
     }
+    if (is_deployed)
+        memcpy(out, i->unit.data, i->unit.size);
 }
 
 bool mp_catalog_get_module(const struct mp_catalog *c, const struct mp_catalog_identity *i,
                            uint32_t *module)
 {
-    uint8_t bytes[3 + MP_MODULE_NAME_BYTES_MAX + MP_VERSION_BYTES_MAX + 2 * MP_HASH_BYTES_MAX];
+    uint8_t bytes[3 + MP_MODULE_NAME_BYTES_MAX + MP_VERSION_BYTES_MAX + 2 * MP_HASH_BYTES_MAX +
+                  MP_UNIT_HASH_BYTES];
     size_t size = identity_size(i);
     if (size > sizeof(bytes))
         return false;
@@ -423,6 +500,11 @@ void mp_catalog_drop_module(struct mp_catalog *c)
  * MP_EFULL if there is none. */
 static enum mp_err find_place(struct mp_catalog *c, uint32_t *module)
 {
+    for (uint32_t i = 0; c->retired_count != 0 && i < c->module_count; i++)
+        if (c->records[i].is_retired) {
+            *module = i;
+            return MP_OK;
+        }
     if (c->module_count < MP_MODULES_MAX) {
         *module = c->module_count;
         enum mp_err err = mp_catalog_grow(c->alloc, (void **)&c->modules, &c->module_capacity,
@@ -488,6 +570,7 @@ static struct mp_catalog_module module_in(const struct mp_catalog_identity *i, c
         .hash = mp_slice_of(version + i->version.size + 1, i->hash.size),
         .host_module = MP_CATALOG_NONE,
         .is_pipeline = i->is_pipeline,
+        .is_deployed = i->unit.size != 0,
     };
     enum mp_err err = mp_version_read(m.version_text, &m.version);
     mp_assert(err == MP_OK); /* it was checked */
@@ -512,15 +595,21 @@ enum mp_err mp_catalog_new_module(struct mp_catalog *c, const struct mp_catalog_
         mp_alloc_free(c->alloc, block, size);
         return err;
     }
-    if (place < c->module_count)
+    struct mp_catalog_record r = {.identity = mp_slice_of(block, size),
+                                  .next_same_hash = MP_CATALOG_NONE,
+                                  .next_pipeline = MP_CATALOG_NONE};
+    if (place < c->module_count) {
+        r.spare_first = c->records[place].spare_first;
+        r.spare_count = c->records[place].spare_count;
+        c->retired_count -= c->records[place].is_retired;
         unlink_module(c, place);
+    }
     c->modules[place] = m;
-    c->records[place] = (struct mp_catalog_record){.identity = mp_slice_of(block, size),
-                                                   .next_same_hash = MP_CATALOG_NONE,
-                                                   .next_pipeline = MP_CATALOG_NONE};
+    c->records[place] = r;
     link_module(c, place);
     c->unknown_count++;
     c->module_count += place == c->module_count;
+    c->modules[place].is_shadowed = mp_catalog_is_hidden(c, place);
     *module = place;
     return MP_OK;
 }
@@ -533,6 +622,7 @@ void mp_catalog_free_modules(struct mp_catalog *c)
         struct mp_catalog_record *r = &c->records[i];
         const struct mp_slice metadata = c->modules[i].metadata;
         mp_alloc_free(c->alloc, (void *)(uintptr_t)metadata.data, metadata.size);
+        mp_alloc_free(c->alloc, (void *)(uintptr_t)c->modules[i].scope.data, r->scope_size);
         mp_alloc_free(c->alloc, r->holders, r->holder_capacity * sizeof(*r->holders));
         mp_alloc_free(c->alloc, (void *)(uintptr_t)r->identity.data, r->identity.size);
     }
@@ -577,13 +667,40 @@ void mp_catalog_remove_holder(struct mp_catalog *c, uint32_t module, uint32_t no
 
 bool mp_catalog_is_holder(const struct mp_catalog *c, uint32_t module, uint32_t node)
 {
+    if (c->modules[module].is_deployed)
+        return mp_catalog_is_in_scope(c, module, node);
     const struct mp_catalog_record *r = &c->records[module];
     uint32_t at = mp_catalog_search(r->holders, r->holder_count, node);
     return at < r->holder_count && r->holders[at] == node;
 }
 
+bool mp_catalog_next_holder(const struct mp_catalog *c, uint32_t module, uint32_t *cursor,
+                            uint32_t *node)
+{
+    const struct mp_catalog_record *r = &c->records[module];
+    if (!c->modules[module].is_deployed) {
+        if (*cursor >= r->holder_count)
+            return false;
+        *node = r->holders[(*cursor)++];
+        return true;
+    }
+    while (*cursor < c->member_capacity) {
+        *node = (*cursor)++;
+        if (mp_catalog_is_in_scope(c, module, *node))
+            return true;
+    }
+    return false;
+}
+
+bool mp_catalog_is_offered(const struct mp_catalog *c, uint32_t module)
+{
+    return !c->modules[module].is_shadowed && mp_catalog_is_provided(c, module);
+}
+
 bool mp_catalog_is_provided(const struct mp_catalog *c, uint32_t module)
 {
+    if (c->modules[module].is_deployed)
+        return c->modules[module].is_live;
     const struct mp_catalog_record *r = &c->records[module];
     for (uint32_t i = 0; i < r->holder_count; i++)
         if (mp_catalog_is_live(c, r->holders[i]))

@@ -282,6 +282,7 @@ void mp_node_submit(struct mp_node *n, mp_time now, uint64_t call)
     a->sent_at = now;
     a->moved = 0;
     a->moves_copy = false;
+    a->was_listed = false;
     if (a->member != MP_MEMBER_SELF) {
         a->state = MP_NODE_ATTEMPT_OUT;
         send_away(n, a);
@@ -299,6 +300,11 @@ void mp_node_abandon(struct mp_node *n, mp_time now, uint64_t call)
     const struct mp_pool_event cancel = {.kind = MP_POOL_CANCEL, .task = call};
     if (a && a->state == MP_NODE_ATTEMPT_FILLING) {
         mp_node_fill_free(n, a);
+        mp_node_attempt_end(n, call, (struct mp_slice){0}, false, false);
+    } else if (a && a->state == MP_NODE_ATTEMPT_LISTING) {
+        if (a->out != MP_NODE_NONE)
+            mp_node_out_give_up(n, &n->outs[a->out]);
+        a->out = MP_NODE_NONE;
         mp_node_attempt_end(n, call, (struct mp_slice){0}, false, false);
     } else if (a && a->state == MP_NODE_ATTEMPT_OUT) {
         struct mp_node_out *o = a->out == MP_NODE_NONE ? NULL : &n->outs[a->out];
@@ -328,6 +334,7 @@ static enum mp_err put_call(struct mp_node *n, const struct mp_node_attempt *a,
                                .run = c->origin.owner};
     mp_node_key_read(c->query, &q, out.needs);
     out.needs_count = q.needs_count;
+    out.release = mp_node_release_id(n, c->release);
     out.fun = n->catalog.functions[a->function].name;
     out.version = n->catalog.modules[n->catalog.functions[a->function].module].version_text;
     out.remaining_ns = c->attempt_deadline == MP_NEVER ? MP_NEVER
@@ -383,6 +390,45 @@ static bool may_keep(const struct mp_node_attempt *a, uint32_t flags)
     return (flags & MP_PEER_IS_HELD) != 0 || (a->marks & MP_NODE_HAS_HOLES) != 0;
 }
 
+/* What the call's release is, for the node that does not know its id. */
+static bool tell_release(struct mp_node *n, struct mp_node_attempt *a, const struct mp_rpc_call *c)
+{
+    struct mp_node_out *o =
+        mp_node_out_new(n, MP_NODE_OUT_LIST, MP_FRAME_LIST, a->member, a->call, 0,
+                        (struct mp_slice){0}, (struct mp_slice){0},
+                        (struct mp_rpc_payload){.bytes = mp_node_release_list(n, c->release)});
+    if (!o)
+        return false;
+    a->out = (uint32_t)o->id;
+    a->was_listed = true;
+    mp_node_outs_flush(n, o->link);
+    return true;
+}
+
+void mp_node_attempt_listed(struct mp_node *n, mp_time now, const struct mp_node_work *w)
+{
+    struct mp_node_attempt *a = mp_node_attempt_of(n, w->call);
+    const struct mp_rpc_call *c = mp_rpc_get(&n->rpc, w->call);
+    if (!a || !c || a->state != MP_NODE_ATTEMPT_LISTING)
+        return;
+    a->out = MP_NODE_NONE;
+    if (c->state != MP_RPC_ACTIVE || c->is_timed_out) {
+        mp_node_attempt_end(n, w->call, (struct mp_slice){0}, false, false);
+        return;
+    }
+    if (!w->is_lost && !w->has_begun) {
+        a->state = MP_NODE_ATTEMPT_OUT;
+        send_away(n, a);
+        return;
+    }
+    const struct mp_fault fault = {.code = MP_CODE_UNAVAILABLE,
+                                   .reason = mp_slice_str("NODE_LOST"),
+                                   .message = mp_slice_str("the node that should run it was lost"),
+                                   .node = mp_node_member_name(n, a->member)};
+    a->was_listed = false;
+    turned_down(n, now, a, c, w->is_lost ? mp_node_error(n, &fault) : mp_node_keep(n, w->payload));
+}
+
 void mp_node_attempt_answered(struct mp_node *n, mp_time now, struct mp_node_out *o, bool is_error,
                               struct mp_slice meta, struct mp_rpc_payload payload)
 {
@@ -414,6 +460,9 @@ void mp_node_attempt_answered(struct mp_node *n, mp_time now, struct mp_node_out
         const struct mp_rpc_event ended = {.kind = MP_RPC_ENDED, .call = call};
         mp_node_attempt_close(n, now, call, false);
         mp_node_step_rpc(n, now, &ended, NULL);
+    } else if (is_error && (peer.flags & MP_PEER_NO_RELEASE) != 0 && c->release != 0 &&
+               !a->was_listed && tell_release(n, a, c)) {
+        a->state = MP_NODE_ATTEMPT_LISTING;
     } else if (is_error && (peer.flags & MP_PEER_NOT_HERE) != 0) {
         turned_down(n, now, a, c, mp_node_keep(n, payload.bytes));
     } else {
@@ -462,11 +511,10 @@ void mp_node_attempt_lost(struct mp_node *n, struct mp_node_out *o, bool was_sen
 /* --- calls from other nodes --- */
 
 static void refuse(struct mp_node *n, const struct mp_node_event *ev, const struct mp_fault *fault,
-                   bool is_elsewhere)
+                   uint32_t flags)
 {
     struct mp_slice error = mp_node_error(n, fault);
-    const struct mp_peer_answer answer = {.load = n->rpc.live,
-                                          .flags = is_elsewhere ? MP_PEER_NOT_HERE : 0};
+    const struct mp_peer_answer answer = {.load = n->rpc.live, .flags = flags};
     if (ev->request.payload.handle != 0)
         mp_node_emit(n, MP_NODE_RELEASE)->payload = ev->request.payload;
     mp_buf_clear(&n->build);
@@ -484,7 +532,7 @@ static void refuse_text(struct mp_node *n, const struct mp_node_event *ev, enum 
                                    .reason = mp_slice_str(reason),
                                    .message = mp_slice_str(message),
                                    .node = n->catalog.node};
-    refuse(n, ev, &fault, is_elsewhere);
+    refuse(n, ev, &fault, is_elsewhere ? MP_PEER_NOT_HERE : 0);
 }
 
 /* Who is told of by that name; a node cannot be the coordinator of what it gets from another. */
@@ -511,7 +559,8 @@ static uint32_t marks_of(const struct mp_node *n, const struct mp_peer_call *cal
 }
 
 static void begin(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
-                  const struct mp_peer_call *call, const struct mp_catalog_function *f)
+                  const struct mp_peer_call *call, const struct mp_catalog_function *f,
+                  uint32_t release)
 {
     mp_time deadline = mp_time_add(now, call->remaining_ns);
     const struct mp_rpc_event begin = {
@@ -523,6 +572,7 @@ static void begin(struct mp_node *n, mp_time now, const struct mp_node_event *ev
             .context = call->context,
             .marks = marks_of(n, call),
             .tag = call->run,
+            .release = release,
             .deadline = deadline,
             .depth = call->depth}};
     if (!mp_node_make_room(n) || !mp_node_step_rpc(n, now, &begin, NULL))
@@ -562,7 +612,21 @@ void mp_node_peer_call(struct mp_node *n, mp_time now, const struct mp_node_even
                     "the node that coordinates the run is not known here", true);
         return;
     }
+    uint32_t release = mp_node_release_by_id(n, call.release);
+    if (mp_has_defect(n->cfg.defects, MP_DEFECT_RELEASE_IGNORED))
+        release = n->release;
+    if (release == MP_NODE_NONE) {
+        const struct mp_fault fault = {
+            .code = MP_CODE_UNAVAILABLE,
+            .reason = mp_slice_str("NO_RELEASE"),
+            .message = mp_slice_str("the node does not know what was deployed when the call began"),
+            .fun = call.fun,
+            .node = n->catalog.node};
+        refuse(n, ev, &fault, MP_PEER_NOT_HERE | MP_PEER_NO_RELEASE);
+        return;
+    }
     const struct mp_catalog_query q = {.fun = call.fun,
+                                       .pin = mp_node_release_pin(n, release, call.fun, false),
                                        .version = call.version,
                                        .needs = call.needs,
                                        .needs_count = call.needs_count};
@@ -571,7 +635,7 @@ void mp_node_peer_call(struct mp_node *n, mp_time now, const struct mp_node_even
         mp_membership_find(n->membership, call.coordinator) == MP_MEMBER_NONE)
         f = NULL; /* nobody would say when the parts may go */
     if (f) {
-        begin(n, now, ev, &call, f);
+        begin(n, now, ev, &call, f, release);
         return;
     }
     /* Who sent it here believed an old entry of ours. */
@@ -581,7 +645,7 @@ void mp_node_peer_call(struct mp_node *n, mp_time now, const struct mp_node_even
                                        mp_slice_str("the node does not have the function any more"),
                                    .fun = call.fun,
                                    .node = n->catalog.node};
-    refuse(n, ev, &fault, true);
+    refuse(n, ev, &fault, MP_PEER_NOT_HERE);
 }
 
 /* A large result of a run's step stays here; its $large form goes instead. Not if the coordinator

@@ -53,6 +53,7 @@ static void send(struct mp_node *n, const struct mp_pool_effect *e)
     out->id = c->id;
     out->module = n->catalog.modules[f->module].host_module;
     out->function = f->index;
+    out->release = c->release;
     out->deadline = c->attempt_deadline;
     out->payload = c->args;
     if (a->fill)
@@ -240,9 +241,12 @@ static mp_time deadline_of(const struct mp_node *n, mp_time now, uint64_t timeou
     return mp_time_add(now, timeout_ms != 0 ? MP_MS(timeout_ms) : n->cfg.call_timeout);
 }
 
-static struct mp_catalog_query query_of(const struct mp_call_options *o)
+/* What is wished for in a release. */
+static struct mp_catalog_query query_of(const struct mp_node *n, const struct mp_call_options *o,
+                                        uint32_t release)
 {
     return (struct mp_catalog_query){.fun = o->fun,
+                                     .pin = mp_node_release_pin(n, release, o->fun, false),
                                      .version = o->version,
                                      .on = o->on,
                                      .cluster = o->cluster,
@@ -286,9 +290,14 @@ void mp_node_call(struct mp_node *n, mp_time now, const struct mp_node_event *ev
         refuse_args(n, ev, MP_CODE_RESOURCE_EXHAUSTED, "TOO_LARGE", args_too_large);
         return;
     }
-    const struct mp_catalog_query q = query_of(&o);
+    const struct mp_catalog_query q = query_of(n, &o, n->release);
     struct mp_slice key = mp_node_key(n, &q);
     const struct mp_catalog_function *f = find(n, &q, key);
+    if (key.size == 0) {
+        refuse_args(n, ev, MP_CODE_RESOURCE_EXHAUSTED, "OUT_OF_MEMORY",
+                    "the node has no memory for another call");
+        return;
+    }
     if (!f && !(o.is_waiting && mp_catalog_may_appear(&n->catalog, &q))) {
         release_args(n, ev->request.payload);
         mp_node_reply(n, ev->request.client, ev->request.id, MP_FRAME_ERROR,
@@ -308,6 +317,7 @@ void mp_node_call(struct mp_node *n, mp_time now, const struct mp_node_event *ev
                   .target = {.function = MP_RPC_NONE},
                   .args = ev->request.payload,
                   .query = key,
+                  .release = n->release,
                   .deadline = deadline_of(n, now, o.timeout_ms),
                   .is_patient = o.is_waiting,
                   .retries = o.retries},
@@ -325,11 +335,24 @@ void mp_node_retry_waiting(struct mp_node *n, mp_time now)
     uint32_t slot = 0;
     const struct mp_rpc_call *c = mp_rpc_next_waiting(&n->rpc, &slot);
     for (; c; c = mp_rpc_next_waiting(&n->rpc, &slot)) {
-        const struct mp_catalog_function *f = mp_node_find(n, c->query);
+        struct mp_slice needs[MP_NEEDS_MAX];
+        struct mp_catalog_query q;
+        struct mp_slice key = c->query;
+        uint32_t release = c->release;
+        if (c->attempt == 0 && release != n->release) {
+            /* It waits for what is not there yet: that may be deployed since. */
+            release = n->release;
+            mp_node_key_read(key, &q, needs);
+            q.pin = mp_node_release_pin(n, release, q.fun, false);
+            key = mp_node_key(n, &q);
+        }
+        const struct mp_catalog_function *f = mp_node_find(n, key);
         if (!f)
             continue;
         const struct mp_rpc_event resolved = {
-            .kind = MP_RPC_RESOLVED, .call = c->id, .resolved = mp_node_target(f)};
+            .kind = MP_RPC_RESOLVED,
+            .call = c->id,
+            .resolved = {.target = mp_node_target(f), .release = release, .query = key}};
         n->route_hint = n->route_found;
         mp_node_step_rpc(n, now, &resolved, NULL);
     }
@@ -394,6 +417,7 @@ static void nested_begin(struct mp_node *n, mp_time now, const struct mp_node_ev
                              .id = ev->nested.nested},
                   .target = mp_node_target(f),
                   .parent = parent->id,
+                  .release = parent->release,
                   .args = ev->nested.args,
                   .query = key,
                   .deadline =
@@ -438,7 +462,7 @@ void mp_node_nested(struct mp_node *n, mp_time now, const struct mp_node_event *
         return;
     }
     o.fun = ev->nested.fun;
-    const struct mp_catalog_query q = query_of(&o);
+    const struct mp_catalog_query q = query_of(n, &o, parent->release);
     struct mp_slice key = mp_node_key(n, &q);
     const struct mp_catalog_function *f = find(n, &q, key);
     if (!f)

@@ -2,10 +2,16 @@
  * links. News travel by gossip, which is quick and may miss somebody; once a second each node
  * compares digests with another one over a link, and what differs is sent: that is the guarantee.
  *
- *   SYNC 1 ->  [members' digest, catalog's digest]       both as one number
+ *   SYNC 1 ->  [members' digest, catalog's digest, digest of deploys]   each as one number
  *          <-  SYNC 2  [true], or [[64 numbers], [64 numbers]]
  *   SYNC 3 ->  [members' buckets, catalog's buckets, members (bin), catalog entries]
  *          <-  SYNC 4  the same for the same buckets
+ *
+ * and for the history of deploys (deploys.c):
+ *
+ *          <-  SYNC 5  [[module, digest]…]
+ *          ->  SYNC 6  entries that the other one lacks; SYNC 7 as 5, if it may have some itself
+ *          <-  SYNC 6  as an answer to 7
  *
  * No state is kept between the stages: each message says all that the next one needs. */
 #include "src/base/assert.h"
@@ -98,6 +104,7 @@ static void member_changed(struct mp_node *n, mp_time now, uint32_t member)
         return;
     log_change(n, member, &info);
     tell_catalog(n, now, member, &info);
+    mp_node_deploys_member(n, now, member);
     mp_node_link_member_changed(n, now, member);
     mp_node_release_older(n, member, info.generation);
     if (info.state == MP_MEMBER_LEFT && !mp_node_link_is_up(n, member))
@@ -289,11 +296,12 @@ void mp_node_stop(struct mp_node *n, const struct mp_address *addr)
 
 /* --- the catalog's effects --- */
 
-void mp_node_step_catalog(struct mp_node *n, mp_time now, const struct mp_catalog_event *ev,
+bool mp_node_step_catalog(struct mp_node *n, mp_time now, const struct mp_catalog_event *ev,
                           struct mp_catalog_effects *out)
 {
     *out = (struct mp_catalog_effects){0};
-    if (mp_catalog_step(&n->catalog, now, ev, out) != MP_OK) {
+    enum mp_err err = mp_catalog_step(&n->catalog, now, ev, out);
+    if (err != MP_OK) {
         n->is_out_of_memory = true;
         /* Entries come again with a digest; that a member is there is said only once. */
         n->is_catalog_behind = n->is_catalog_behind || ev->kind == MP_CATALOG_NODE;
@@ -320,6 +328,7 @@ void mp_node_step_catalog(struct mp_node *n, mp_time now, const struct mp_catalo
             mp_node_log(n, 2, mp_text_slice(&text));
         }
     }
+    return err == MP_OK;
 }
 
 void mp_node_cluster_settle(struct mp_node *n, mp_time now)
@@ -368,11 +377,13 @@ void mp_node_sync(struct mp_node *n, uint32_t link)
     mp_membership_digests(n->membership, members);
     mp_catalog_digests(&n->catalog, entries);
     mp_buf_clear(&n->build);
-    enum mp_err err = mp_mp_put_array(&n->build, 2);
+    enum mp_err err = mp_mp_put_array(&n->build, 3);
     if (err == MP_OK)
         err = mp_mp_put_uint(&n->build, total_of(members));
     if (err == MP_OK)
         err = mp_mp_put_uint(&n->build, total_of(entries));
+    if (err == MP_OK)
+        err = mp_mp_put_uint(&n->build, mp_deploy_digest(n->deploy));
     send_built(n, link, 1, err);
 }
 
@@ -393,14 +404,17 @@ static bool take_uint(struct mp_mp_reader *r, uint64_t *value)
     return true;
 }
 
-static void answer_digests(struct mp_node *n, uint32_t link, struct mp_mp_reader *r)
+static void answer_digests(struct mp_node *n, uint32_t link, uint32_t count, struct mp_mp_reader *r)
 {
+    uint64_t their_deploys;
     uint64_t members[MP_SYNC_BUCKETS];
     uint64_t entries[MP_SYNC_BUCKETS];
     uint64_t their_members;
     uint64_t their_entries;
     if (!take_uint(r, &their_members) || !take_uint(r, &their_entries))
         return;
+    if (count >= 3 && take_uint(r, &their_deploys) && their_deploys != mp_deploy_digest(n->deploy))
+        mp_node_deploy_summary(n, link, 5);
     mp_membership_digests(n->membership, members);
     mp_catalog_digests(&n->catalog, entries);
     mp_buf_clear(&n->build);
@@ -527,8 +541,10 @@ void mp_node_sync_frame(struct mp_node *n, mp_time now, uint32_t link, uint64_t 
     if (mp_mp_check(payload) != MP_OK || mp_mp_get_array(payload, &count, &r) != MP_OK ||
         mp_has_defect(n->cfg.defects, MP_DEFECT_NO_DIGESTS))
         return;
-    if (stage == 1 && count >= 2)
-        answer_digests(n, link, &r);
+    if (stage >= 5 && stage <= 7)
+        mp_node_deploy_sync(n, now, link, stage, payload);
+    else if (stage == 1 && count >= 2)
+        answer_digests(n, link, count, &r);
     else if (stage == 2 && count >= 2)
         compare_digests(n, link, &r);
     else if (stage == 2)

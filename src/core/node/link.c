@@ -416,6 +416,13 @@ static void link_frame(struct mp_node *n, mp_time now, uint32_t link,
         mp_node_forward(n, now, ev);
         payload->handle = 0;
         break;
+    case MP_FRAME_STAGE:
+    case MP_FRAME_SWITCH:
+    case MP_FRAME_CODE:
+    case MP_FRAME_LIST:
+        n->links[link].used_at = now;
+        (void)mp_node_code_request(n, now, ev);
+        break;
     default: /* EVENT, GOAWAY and what a later version may say */
         break;
     }
@@ -425,6 +432,7 @@ void mp_node_frame(struct mp_node *n, mp_time now, const struct mp_node_event *e
 {
     struct mp_rpc_payload payload = ev->frame.payload;
     uint32_t link = mp_node_any_link(n, ev->frame.client);
+    mp_node_wall_is(n, now, ev->frame.wall_ms);
     if (ev->frame.type == MP_FRAME_HELLO)
         mp_node_hello_frame(n, now, ev);
     else if (link == MP_NODE_NONE)

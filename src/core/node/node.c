@@ -95,8 +95,8 @@ static bool grow(struct mp_node *n, void **array, uint32_t *capacity, uint32_t w
 bool mp_node_make_room(struct mp_node *n)
 {
     uint32_t calls = n->rpc.used + n->out_count + 1;
-    uint32_t places =
-        n->cfg.workers + n->pool.worker_count + n->run_count + n->held_count + n->link_used;
+    uint32_t places = n->cfg.workers + n->pool.worker_count + n->run_count + n->held_count +
+                      n->link_used + n->deploy_count + n->unit_capacity;
     uint32_t effects = n->effect_count + ROOM_BASE + ROOM_EFFECTS * (calls + places);
     uint32_t work = n->work_count + ROOM_BASE + ROOM_WORK * calls;
     return grow(n, (void **)&n->effects, &n->effect_capacity, effects, sizeof(*n->effects)) &&
@@ -233,6 +233,9 @@ static enum mp_err new_machines(struct mp_node *n, const struct mp_node_config *
         err = mp_router_new(&n->router, &router, a, mp_rng_next(&n->rng));
     if (err == MP_OK)
         err = mp_membership_new(&n->membership, &membership, a, mp_rng_next(&n->rng));
+    const struct mp_deploy_config deploy = {.node = cfg->name, .defects = cfg->defects};
+    if (err == MP_OK)
+        err = mp_deploy_new(&n->deploy, &deploy, a);
     return err;
 }
 
@@ -258,7 +261,11 @@ enum mp_err mp_node_new(struct mp_node **own_out, const struct mp_node_config *c
     mp_buf_init(&n->build, a, 0);
     mp_buf_init(&n->announce, a, 0);
     mp_map_init(&n->copies, a);
+    mp_buf_init(&n->asked, a, 0);
+    n->code_at = MP_NEVER;
     enum mp_err err = new_machines(n, cfg);
+    if (err == MP_OK)
+        err = mp_node_releases_init(n);
     n->cfg.name = n->catalog.node;
     n->cfg.cluster = n->catalog.cluster;
     n->identity = (uint32_t)mp_rng_next(&n->rng);
@@ -281,6 +288,9 @@ void mp_node_free(struct mp_node *n)
     mp_node_outs_fini(n);
     mp_node_links_fini(n);
     mp_node_held_fini(n);
+    mp_node_deploys_fini(n);
+    mp_node_releases_fini(n);
+    mp_node_units_fini(n);
     mp_membership_free(n->membership);
     mp_router_free(n->router);
     mp_rpc_fini(&n->rpc);
@@ -306,6 +316,7 @@ void mp_node_free(struct mp_node *n)
 static void start(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
 {
     n->started_at = now;
+    mp_node_wall_is(n, now, ev->start.wall_ms);
     const struct mp_membership_event begin = {.kind = MP_MEMBERSHIP_START,
                                               .start = {.addr = ev->start.addr}};
     const struct mp_pool_event resize = {.kind = MP_POOL_RESIZE,
@@ -361,6 +372,8 @@ static void client_gone(struct mp_node *n, mp_time now, const struct mp_node_eve
     mp_node_runs_of_client_gone(n, now, client);
     mp_node_step_rpc(n, now, &client_gone, NULL);
     mp_node_step_rpc(n, now, &peer_gone, NULL);
+    mp_node_deploys_client_gone(n, client);
+    mp_node_releases_client_gone(n, client);
     mp_node_outs_of_client_gone(n, client);
     mp_node_link_gone(n, now, client);
 }
@@ -529,6 +542,23 @@ static void route(struct mp_node *n, mp_time now, const struct mp_node_event *ev
     case MP_NODE_PRESSURE:
         mp_node_pressure(n, ev);
         break;
+    case MP_NODE_RESTORED:
+        mp_node_deploy_merge(n, now, ev->stored.bytes, true);
+        break;
+    case MP_NODE_CHECKED:
+        mp_node_unit_checked(n, ev);
+        mp_node_deploy_checked(n, now, ev);
+        break;
+    case MP_NODE_KEPT:
+        mp_node_unit_kept(n, ev);
+        mp_node_deploy_kept(n, now, ev);
+        break;
+    case MP_NODE_FOUND:
+        mp_node_code_found(n, ev);
+        break;
+    case MP_NODE_LOADED:
+        mp_node_unit_loaded(n, ev);
+        break;
     case MP_NODE_TIMER:
         timer(n, now);
         break;
@@ -576,6 +606,19 @@ static void work_one(struct mp_node *n, mp_time now, const struct mp_node_work *
     case MP_NODE_WORK_PROBE:
         mp_node_probe_member(n, (uint32_t)work->call);
         break;
+    case MP_NODE_WORK_UNIT:
+        mp_node_releases_unit(n, now);
+        mp_node_deploys_go_on(n, now);
+        break;
+    case MP_NODE_WORK_LISTED:
+        mp_node_attempt_listed(n, now, work);
+        break;
+    case MP_NODE_WORK_STAGED:
+        mp_node_deploy_answered(n, now, work);
+        break;
+    case MP_NODE_WORK_CODE:
+        mp_node_unit_fetched(n, work);
+        break;
     }
 }
 
@@ -610,6 +653,8 @@ enum mp_err mp_node_step(struct mp_node *n, mp_time now, const struct mp_node_ev
         mp_node_runs_sweep(n);
     route(n, now, ev);
     work_off(n, now);
+    mp_node_code_tick(n, now);
+    work_off(n, now);
     if (n->completion.is_set && n->completion.payload.handle != 0)
         mp_node_emit(n, MP_NODE_RELEASE)->payload = n->completion.payload;
     if (n->is_draining && !n->is_drained_told && mp_node_outstanding(n) == 0 &&
@@ -629,6 +674,7 @@ mp_time mp_node_deadline(const struct mp_node *n)
     at = pool < at ? pool : at;
     at = membership < at ? membership : at;
     at = n->links_at < at ? n->links_at : at;
+    at = n->code_at < at ? n->code_at : at;
     if (n->run_count == 0)
         return at;
     mp_time runs = mp_node_runs_deadline(n);
@@ -646,7 +692,7 @@ uint32_t mp_node_outstanding(const struct mp_node *n)
     for (uint32_t i = 0; n->run_count != 0 && i < n->run_capacity; i++)
         runs += n->runs[i].graph && !n->runs[i].is_over;
     /* What other nodes asked for through here counts as well. */
-    return n->rpc.live + runs + n->relay_count;
+    return n->rpc.live + runs + n->relay_count + n->deploy_count;
 }
 
 uint32_t mp_node_numbers_in_use(const struct mp_node *n)
@@ -675,4 +721,45 @@ struct mp_slice mp_node_function_of(const struct mp_node *n, uint64_t call)
     if (!c || c->target.function == MP_RPC_NONE)
         return (struct mp_slice){0};
     return n->catalog.functions[c->target.function].name;
+}
+
+const struct mp_deploy *mp_node_deploy(const struct mp_node *n)
+{
+    return n->deploy;
+}
+
+bool mp_node_is_up_to_date(const struct mp_node *n)
+{
+    return n->release == n->release_wanted && !n->has_entries;
+}
+
+uint32_t mp_node_release(const struct mp_node *n)
+{
+    return n->release;
+}
+
+uint32_t mp_node_pin(const struct mp_node *n, struct mp_slice fun)
+{
+    return mp_node_release_pin(n, n->release, fun, false);
+}
+
+uint32_t mp_node_deploy_count(const struct mp_node *n)
+{
+    return n->deploy_count;
+}
+
+uint32_t mp_node_release_count(const struct mp_node *n)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 1; i < n->release_capacity; i++)
+        count += n->releases[i].is_used;
+    return count;
+}
+
+uint32_t mp_node_unit_count(const struct mp_node *n)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < n->unit_capacity; i++)
+        count += n->units[i].state != MP_NODE_UNIT_FREE;
+    return count;
 }

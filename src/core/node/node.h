@@ -23,6 +23,7 @@
 #include "src/base/slice.h"
 #include "src/base/time.h"
 #include "src/core/catalog/catalog.h"
+#include "src/core/deploy/deploy.h"
 #include "src/core/membership/membership.h"
 #include "src/core/pool/pool.h"
 #include "src/core/rpc/rpc.h"
@@ -69,6 +70,11 @@ enum mp_node_event_kind {
     MP_NODE_DIALED,   /* dialed: the end of a DIAL effect */
     MP_NODE_FRAME,    /* frame: one that no client sends */
     MP_NODE_PRESSURE, /* pressure: a connection's unsent bytes passed the bound, or fell below it */
+    MP_NODE_RESTORED, /* stored: what KEEP_ENTRIES kept before; told once, before START */
+    MP_NODE_CHECKED,  /* stored: the end of CHECK_UNIT */
+    MP_NODE_KEPT,     /* stored: the end of KEEP_UNIT or KEEP_ENTRIES */
+    MP_NODE_FOUND,    /* stored: the end of READ_UNIT */
+    MP_NODE_LOADED,   /* stored: the end of LOAD_UNIT */
     MP_NODE_TIMER
 };
 
@@ -77,6 +83,7 @@ struct mp_node_event {
     union {
         struct {
             struct mp_address addr; /* as others reach it */
+            int64_t wall_ms;        /* Unix time */
         } start;
         struct {
             uint32_t number; /* which --join */
@@ -97,6 +104,7 @@ struct mp_node_event {
             uint64_t id;
             struct mp_slice meta;
             struct mp_rpc_payload payload;
+            int64_t wall_ms; /* Unix time */
         } frame;
         struct {
             uint64_t client;
@@ -113,7 +121,7 @@ struct mp_node_event {
             uint64_t id;
             struct mp_slice meta;
             struct mp_rpc_payload payload;
-            int64_t wall_ms;       /* Unix time; of RUN */
+            int64_t wall_ms;       /* Unix time; of RUN and QUERY */
             struct mp_slice facts; /* of QUERY, what only the driver knows: a MessagePack array with
                                       [pid, resident bytes] for each worker's place */
         } request;                 /* CALL, RUN, CANCEL, QUERY, CLIENT_GONE */
@@ -158,6 +166,16 @@ struct mp_node_event {
             uint32_t unbegun_count;
             struct mp_slice how; /* "signal 11 (SIGSEGV)", for people */
         } worker;                /* WORKER_READY: only worker */
+        struct {
+            uint64_t ticket;       /* of the effect that this ends */
+            bool is_missing;       /* FOUND, LOADED: no unit of that hash is kept */
+            bool is_error;         /* `bytes` is an ERROR map */
+            uint32_t unit;         /* LOADED: the driver's number for it, until UNLOAD_UNIT */
+            uint32_t first_module; /* LOADED: its modules are host modules from here on, in order */
+            uint8_t hash[MP_UNIT_HASH_BYTES]; /* CHECKED: of the unit */
+            struct mp_slice bytes; /* RESTORED: an array of entries; CHECKED, LOADED: the unit's
+                                      description; FOUND: the unit */
+        } stored;
     };
 };
 
@@ -181,17 +199,36 @@ enum mp_node_effect_kind {
     MP_NODE_CLOSE,      /* end the connection `client` once what was sent is written; CLIENT_GONE
                            follows unless it is gone already */
     MP_NODE_PERSIST,    /* id: this boot's generation is raised to that; keep it */
-    MP_NODE_STOP        /* this node must end, as payload.bytes says: its name is taken */
+    MP_NODE_STOP,       /* this node must end, as payload.bytes says: its name is taken */
+    /* Code. `id` is a ticket; the event named follows, always. payload.bytes: see each. */
+    MP_NODE_CHECK_UNIT, /* load this unit where it can harm nobody; CHECKED. It may require what is
+                           in `release` besides */
+    MP_NODE_KEEP_UNIT,  /* keep this unit for ever, by its hash, with the description in
+                           `context`; KEPT once it cannot be lost */
+    MP_NODE_KEEP_ENTRIES, /* keep this array of entries behind those kept before; KEPT */
+    MP_NODE_READ_UNIT,    /* the unit of this hash; FOUND */
+    MP_NODE_LOAD_UNIT,    /* have the workers load the unit of this hash beside all others; LOADED
+                             once those that do not compute have it. Calls that are sent to it
+                             afterwards find it in any worker */
+    /* Without an event: */
+    MP_NODE_UNLOAD_UNIT,  /* unit: nothing calls it any more; its numbers may be given anew */
+    MP_NODE_OPEN_RELEASE, /* release: what its calls find under `require`: an array of
+                             [module's name, unit's number, the module's place in it] */
+    MP_NODE_CLOSE_RELEASE /* release: no call has it any more; the number may be opened anew */
 };
 
 struct mp_node_effect {
     enum mp_node_effect_kind kind;
-    uint8_t frame;           /* REPLY: MP_FRAME_RESULT, _ERROR or _EVENT; SEND_FRAME: any */
-    bool is_error;           /* RESULT */
-    uint8_t level;           /* LOG */
-    uint32_t worker;         /* of the worker effects */
-    uint32_t module;         /* SEND: as workers number it */
-    uint32_t function;       /* SEND */
+    uint8_t frame;     /* REPLY: MP_FRAME_RESULT, _ERROR or _EVENT; SEND_FRAME: any */
+    bool is_error;     /* RESULT */
+    uint8_t level;     /* LOG */
+    uint32_t worker;   /* of the worker effects */
+    uint32_t module;   /* SEND: as workers number it */
+    uint32_t function; /* SEND */
+    uint32_t release;  /* SEND, CHECK_UNIT, OPEN_RELEASE, CLOSE_RELEASE; 0: the one without
+                          entries */
+    uint32_t unit;     /* UNLOAD_UNIT */
+    uint8_t hash[MP_UNIT_HASH_BYTES]; /* KEEP_UNIT */
     uint64_t client;         /* REPLY, SEND_FRAME, CLOSE; RESULT: the worker's incarnation */
     uint64_t id;             /* REPLY: request; RESULT: nested number; SEND…: the call */
     mp_time deadline;        /* SEND */
@@ -224,7 +261,13 @@ uint32_t mp_node_outstanding(const struct mp_node *n);
 uint32_t mp_node_numbers_in_use(const struct mp_node *n);
 /* The name of the function that a call calls; empty if there is no such call. */
 struct mp_slice mp_node_function_of(const struct mp_node *n, uint64_t call);
+/* Whether all code is loaded that was live when the node last ended, as far as it is kept here. */
+bool mp_node_has_code(const struct mp_node *n);
+/* Whether calls that begin here have what is live by the history, which is not so while its code is
+ * gathered. */
+bool mp_node_is_up_to_date(const struct mp_node *n);
 const struct mp_catalog *mp_node_catalog(const struct mp_node *n);
+const struct mp_deploy *mp_node_deploy(const struct mp_node *n);
 const struct mp_pool *mp_node_pool(const struct mp_node *n);
 const struct mp_membership *mp_node_membership(const struct mp_node *n);
 /* Links to other nodes that are up now. */
@@ -232,3 +275,12 @@ uint32_t mp_node_link_count(const struct mp_node *n);
 /* Results that this node holds for runs, its own or of others: how many, and their bytes. */
 uint32_t mp_node_held_count(const struct mp_node *n);
 uint64_t mp_node_held_bytes(const struct mp_node *n);
+/* The release of calls that begin here, as the driver numbers it; and how a query of the catalog
+ * names a function in it. */
+uint32_t mp_node_release(const struct mp_node *n);
+uint32_t mp_node_pin(const struct mp_node *n, struct mp_slice fun);
+/* Deploys under way, also of other nodes; releases without number 0; units that are loaded or on
+ * their way. */
+uint32_t mp_node_deploy_count(const struct mp_node *n);
+uint32_t mp_node_release_count(const struct mp_node *n);
+uint32_t mp_node_unit_count(const struct mp_node *n);

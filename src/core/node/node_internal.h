@@ -3,6 +3,7 @@
 
 #include "src/base/defects.h"
 #include "src/base/rng.h"
+#include "src/core/deploy/deploy.h"
 #include "src/core/graph/graph.h"
 #include "src/core/node/node.h"
 #include "src/core/router/router.h"
@@ -36,7 +37,11 @@ enum mp_node_work_kind {
     MP_NODE_WORK_FETCHED,     /* a run's FETCH is over */
     MP_NODE_WORK_TCP_ACK,     /* a member showed life on a link */
     MP_NODE_WORK_SYNC,        /* digests are to be compared with a member */
-    MP_NODE_WORK_PROBE        /* a member is to be spoken to over a link */
+    MP_NODE_WORK_PROBE,       /* a member is to be spoken to over a link */
+    MP_NODE_WORK_UNIT,        /* a unit is loaded, or cannot be had: `call` is its place */
+    MP_NODE_WORK_LISTED, /* a LIST was answered, or lost (is_lost); `call`: which had to wait */
+    MP_NODE_WORK_STAGED, /* a STAGE or SWITCH of a deploy (`call`) was answered, or lost */
+    MP_NODE_WORK_CODE    /* the same of a CODE; `call` is the unit's ticket */
 };
 
 struct mp_node_work {
@@ -81,7 +86,8 @@ enum mp_node_attempt_state {
     MP_NODE_ATTEMPT_NONE,
     MP_NODE_ATTEMPT_LOCAL,   /* the pool has it */
     MP_NODE_ATTEMPT_FILLING, /* its arguments are being gathered */
-    MP_NODE_ATTEMPT_OUT      /* on its way to another node, or there */
+    MP_NODE_ATTEMPT_OUT,     /* on its way to another node, or there */
+    MP_NODE_ATTEMPT_LISTING  /* the other node is being told what the release is */
 };
 
 struct mp_node_fill;
@@ -95,6 +101,7 @@ struct mp_node_attempt {
     uint64_t tag;
     uint32_t member;
     uint32_t function;
+    bool was_listed; /* the member was told what its release is */
     uint32_t out;
     uint32_t avoid_count; /* nodes that turned it down */
     uint32_t avoid[MP_ROUTER_AVOID_MAX];
@@ -111,7 +118,11 @@ enum mp_node_out_kind {
     MP_NODE_OUT_FETCH,     /* owner: the copy that it fills */
     MP_NODE_OUT_RUN_FETCH, /* owner: the run, owner_id: the fetch */
     MP_NODE_OUT_RELEASE,   /* owner: the run */
-    MP_NODE_OUT_RELAY      /* owner: the connection it came from, owner_id: its id there */
+    MP_NODE_OUT_RELAY,     /* owner: the connection it came from, owner_id: its id there */
+    MP_NODE_OUT_LIST,      /* owner: the call that needs it there */
+    MP_NODE_OUT_STAGE,     /* owner: the deploy's ticket, owner_id: the place of the member in it */
+    MP_NODE_OUT_SWITCH,    /* the same */
+    MP_NODE_OUT_CODE       /* owner: the unit's ticket */
 };
 
 enum mp_node_out_state {
@@ -195,7 +206,147 @@ struct mp_node_held {
     struct mp_slice key;           /* owned */
 };
 
+/* --- code (units.c, releases.c, deploys.c) --- */
+
+enum mp_node_unit_state {
+    MP_NODE_UNIT_FREE,
+    MP_NODE_UNIT_ASKED,    /* LOAD_UNIT is under way */
+    MP_NODE_UNIT_FETCHING, /* it is not kept here: another node was asked for it */
+    MP_NODE_UNIT_CHECKING, /* CHECK_UNIT is under way */
+    MP_NODE_UNIT_KEEPING,  /* KEEP_UNIT is under way */
+    MP_NODE_UNIT_LOADED,
+    MP_NODE_UNIT_FAILED /* it could not be had, as `own_why` says */
+};
+
+struct mp_node_unit {
+    enum mp_node_unit_state state;
+    uint32_t generation; /* with the place: the ticket */
+    uint8_t hash[MP_UNIT_HASH_BYTES];
+    uint32_t number; /* the driver's; LOADED */
+    uint32_t first_module;
+    uint32_t module_count;
+    uint32_t tries;  /* members that were asked for it */
+    uint64_t fetch;  /* the request to one, while FETCHING */
+    mp_time used_at; /* something named it */
+    mp_time failed_at;
+    uint8_t *own_bytes; /* the unit, until it is kept */
+    size_t size;
+    uint8_t *own_description; /* once it is checked or LOADED */
+    size_t description_size;
+    uint8_t *own_why; /* an ERROR map */
+    size_t why_size;
+};
+
+struct mp_node_release_item {
+    struct mp_slice name; /* points into the list, as the others do */
+    struct mp_slice version;
+    struct mp_slice hash;
+    struct mp_slice unit_hash;
+    struct mp_slice scope; /* an array of names, or empty */
+    uint32_t place;        /* in the unit */
+    uint32_t unit;         /* its place here, once the release is open */
+    uint32_t module;       /* in the catalog, the same */
+    bool is_pipeline;
+    bool is_scope_excluded;
+};
+
+/* Somebody waits until a release is open: another node, for its LIST. */
+struct mp_node_release_waiter {
+    uint64_t client;
+    uint64_t id;
+    mp_time until;
+};
+
+/* What calls find under the names of deployed modules. Number 0 is the one without any. */
+struct mp_node_release {
+    bool is_used;
+    bool is_open; /* all units are loaded, and the driver knows it */
+    uint8_t id[MP_RELEASE_BYTES];
+    struct mp_slice list; /* owned */
+    struct mp_node_release_item *items;
+    uint32_t item_count;
+    mp_time used_at;
+    struct mp_buf waiters; /* struct mp_node_release_waiter */
+};
+
+/* Who waits for a unit that the driver reads: another node, for the unit; or a client, for the
+ * source of one of its modules. */
+struct mp_node_asked {
+    uint64_t client;
+    uint64_t id;
+    uint64_t ticket;
+    uint32_t source_place; /* in the unit, from 1; 0: another node */
+    uint64_t epoch;        /* of the entry that it is asked for */
+};
+
+enum mp_node_deploy_state {
+    MP_NODE_DEPLOY_FREE,
+    MP_NODE_DEPLOY_CHECKING,
+    MP_NODE_DEPLOY_STAGING,
+    MP_NODE_DEPLOY_KEEPING,
+    MP_NODE_DEPLOY_SWITCHING
+};
+
+enum mp_node_deploy_member_state {
+    MP_NODE_DEPLOY_ASKED,
+    MP_NODE_DEPLOY_STAGED,
+    MP_NODE_DEPLOY_LIVE,
+    MP_NODE_DEPLOY_FAILED,
+    MP_NODE_DEPLOY_BEHIND, /* it was not there, or is no more */
+    MP_NODE_DEPLOY_OUTSIDE /* not in the scope: it only hears of it */
+};
+
+/* What a node has to do with a deploy; the first is this node. */
+struct mp_node_deploy_member {
+    uint32_t member;
+    enum mp_node_deploy_member_state state;
+    uint64_t out; /* the request to it */
+    mp_duration took;
+    uint8_t *own_error; /* FAILED: an ERROR map */
+    size_t error_size;
+};
+
+/* A deploy, rollback or undeploy that this node was asked for; or, with is_peers, a unit that
+ * another node stages here, or entries that it sends. */
+struct mp_node_deploy {
+    enum mp_node_deploy_state state;
+    uint32_t generation; /* with the place: the ticket */
+    bool is_peers;
+    bool is_unanswered;
+    uint64_t client;
+    uint64_t id;
+    enum mp_deploy_action action;
+    bool is_forced;
+    bool is_rule_free; /* no rules of versions: a rollback */
+    bool is_same;      /* nothing is changed by it */
+    bool is_unknown;   /* SWITCHING: its entries are kept, and not in the history yet */
+    uint64_t epoch;    /* of its entries */
+    int64_t wall_ms;   /* when it was asked for: the others compared their clocks with that */
+    mp_time began_at;
+    mp_time until; /* of the state */
+    mp_duration told_switch;
+    uint8_t *own_request; /* what the slices below point into, and the unit */
+    size_t request_size;
+    struct mp_slice module; /* ROLLBACK, UNDEPLOY */
+    struct mp_slice expect;
+    struct mp_slice by;
+    struct mp_slice unit_bytes;
+    struct mp_slice nodes; /* of the scope */
+    enum mp_deploy_scope scope;
+    uint8_t hash[MP_UNIT_HASH_BYTES];
+    bool has_unit;
+    uint8_t *own_description;
+    size_t description_size;
+    struct mp_deploy_stamp origin; /* of ROLLBACK; its node is in own_request */
+    struct mp_buf version;         /* of ROLLBACK: as it was */
+    struct mp_buf members;         /* struct mp_node_deploy_member */
+    struct mp_buf entries;         /* as they are made */
+    struct mp_buf was;             /* the modules of the answer, encoded: what was live before */
+    uint32_t was_count;
+};
+
 struct mp_node_run {
+    uint32_t release;
     struct mp_graph *graph; /* NULL: the place is free */
     struct mp_buf holders;  /* members that hold something for it, uint32_t each */
     bool is_held_anywhere;  /* there was no memory to note one of them */
@@ -293,6 +444,24 @@ struct mp_node {
     uint32_t effect_capacity;
     struct mp_node_chunk *chunks;
     bool is_out_of_memory; /* an effect could not be listed in this step */
+    struct mp_deploy *deploy;
+    struct mp_node_unit *units;
+    uint32_t unit_capacity;
+    struct mp_node_release *releases;
+    uint32_t release_capacity;
+    uint32_t release;        /* of calls that begin here */
+    uint32_t release_wanted; /* what is live by the history: it is taken up once it is open */
+    uint32_t release_told;   /* 0, or the wanted one, of which the log says why it cannot be had */
+    struct mp_buf asked;     /* struct mp_node_asked */
+    uint64_t reads;
+    struct mp_node_deploy *deploys;
+    uint32_t deploy_capacity;
+    uint32_t deploy_count; /* under way */
+    mp_time code_at;       /* when code wants to be looked at */
+    bool is_unkept;        /* some entry of the history could not be kept on the disk */
+    bool has_entries;      /* of the history: what is live is to be worked out anew */
+    int64_t wall_ms;       /* Unix time at wall_at */
+    mp_time wall_at;
 };
 
 /* Memory until the next step; NULL (and is_out_of_memory) if there is none. */
@@ -373,6 +542,8 @@ bool mp_node_attempt_send(struct mp_node *n, struct mp_node_out *o, struct mp_sl
                           struct mp_rpc_payload *payload);
 void mp_node_attempt_answered(struct mp_node *n, mp_time now, struct mp_node_out *o, bool is_error,
                               struct mp_slice meta, struct mp_rpc_payload payload);
+/* The member that did not know the call's release does now, or will not. */
+void mp_node_attempt_listed(struct mp_node *n, mp_time now, const struct mp_node_work *w);
 void mp_node_attempt_lost(struct mp_node *n, struct mp_node_out *o, bool was_sent);
 void mp_node_attempts_fini(struct mp_node *n);
 /* A call that another node sent here. */
@@ -405,6 +576,8 @@ bool mp_node_outs_cancel(struct mp_node *n, uint64_t client, uint64_t id);
 /* Whether a connection waits for answers that come through here. */
 bool mp_node_outs_has_relays(const struct mp_node *n, uint64_t client);
 void mp_node_outs_of_run_over(struct mp_node *n, uint64_t run);
+/* A request about code, from a link or out of a FORWARD; false: it is another frame. */
+bool mp_node_code_request(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
 void mp_node_forward(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
 /* A request of a client for another node. False: there is no such node (and it was said). */
 bool mp_node_relay_query(struct mp_node *n, const struct mp_node_event *ev, struct mp_slice on);
@@ -473,7 +646,8 @@ void mp_node_link_set_up(struct mp_node *n, uint32_t link, uint32_t member);
 
 /* cluster.c */
 void mp_node_step_membership(struct mp_node *n, mp_time now, const struct mp_membership_event *ev);
-void mp_node_step_catalog(struct mp_node *n, mp_time now, const struct mp_catalog_event *ev,
+/* False: memory ran out on the way. */
+bool mp_node_step_catalog(struct mp_node *n, mp_time now, const struct mp_catalog_event *ev,
                           struct mp_catalog_effects *out);
 /* Compares digests with the node at the other end. */
 void mp_node_sync(struct mp_node *n, uint32_t link);
@@ -545,3 +719,86 @@ void mp_node_runs_fini(struct mp_node *n);
 
 /* queries.c */
 void mp_node_query(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
+
+/* units.c: code by its hash, wherever it is gathered from */
+/* A number for what the driver, or another node, is asked and answers later. */
+#define MP_NODE_TICKET_UNIT    1u
+#define MP_NODE_TICKET_DEPLOY  2u
+#define MP_NODE_TICKET_ENTRIES 3u
+#define MP_NODE_TICKET_READ    4u
+uint64_t mp_node_ticket(uint32_t kind, uint32_t generation, uint32_t place);
+uint32_t mp_node_ticket_kind(uint64_t ticket);
+/* A unit that is wanted here: its place, or MP_NODE_NONE if there are too many. It is gathered if
+ * it is neither loaded nor on its way; WORK_UNIT tells of its end. `bytes`, `description`: the
+ * unit, checked, if whoever asks has it. A FAILED one is tried again after a while, or at once with
+ * bytes. */
+uint32_t mp_node_unit_want(struct mp_node *n, const uint8_t *hash, struct mp_slice bytes,
+                           struct mp_slice description);
+struct mp_node_unit *mp_node_unit_find(const struct mp_node *n, const uint8_t *hash);
+/* The description of one of its modules; false if there is none. */
+bool mp_node_unit_describes(struct mp_slice description, uint32_t place, struct mp_slice *hash,
+                            struct mp_slice *metadata);
+void mp_node_unit_checked(struct mp_node *n, const struct mp_node_event *ev);
+void mp_node_unit_kept(struct mp_node *n, const struct mp_node_event *ev);
+void mp_node_unit_loaded(struct mp_node *n, const struct mp_node_event *ev);
+void mp_node_unit_fetched(struct mp_node *n, const struct mp_node_work *w);
+/* Another node asks for a unit; and what the driver found. */
+void mp_node_code_frame(struct mp_node *n, uint64_t client, uint64_t id, struct mp_slice meta);
+void mp_node_source_found(struct mp_node *n, const struct mp_node_asked *asked,
+                          const struct mp_node_event *ev);
+void mp_node_code_found(struct mp_node *n, const struct mp_node_event *ev);
+/* Lets go of units that nothing names. */
+void mp_node_units_sweep(struct mp_node *n, mp_time now);
+bool mp_node_units_are_idle(const struct mp_node *n);
+void mp_node_units_fini(struct mp_node *n);
+
+/* releases.c: what calls find under the names of deployed modules */
+/* The number of a release by its id; MP_NODE_NONE if it is not known or not open. */
+uint32_t mp_node_release_by_id(struct mp_node *n, struct mp_slice id);
+/* The id, as peers know it; empty for number 0. */
+struct mp_slice mp_node_release_id(const struct mp_node *n, uint32_t release);
+struct mp_slice mp_node_release_list(const struct mp_node *n, uint32_t release);
+/* How a query names what `name` stands for in a release: a function, or a pipeline; 0: nothing. */
+uint32_t mp_node_release_pin(const struct mp_node *n, uint32_t release, struct mp_slice name,
+                             bool is_pipeline);
+/* The history changed: what is live is worked out anew. */
+void mp_node_release_refresh(struct mp_node *n, mp_time now);
+/* A unit is there, or cannot be had. */
+void mp_node_releases_unit(struct mp_node *n, mp_time now);
+void mp_node_list_frame(struct mp_node *n, mp_time now, uint64_t client, uint64_t id,
+                        struct mp_slice list);
+/* Timers: lets go of releases that no call has, gives up waiters. */
+void mp_node_releases_sweep(struct mp_node *n, mp_time now);
+bool mp_node_releases_are_idle(const struct mp_node *n);
+/* Whether a release names a unit. */
+bool mp_node_releases_name(const struct mp_node *n, const uint8_t *hash);
+void mp_node_releases_client_gone(struct mp_node *n, uint64_t client);
+enum mp_err mp_node_releases_init(struct mp_node *n);
+void mp_node_releases_fini(struct mp_node *n);
+
+/* deploys.c: changes of what is live */
+int64_t mp_node_wall(const struct mp_node *n, mp_time now);
+void mp_node_wall_is(struct mp_node *n, mp_time now, int64_t wall_ms);
+/* The queries deploy, rollback, undeploy, history and source; false: it is none of them. */
+bool mp_node_deploy_query(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
+                          struct mp_slice what, struct mp_slice options);
+void mp_node_deploy_checked(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
+void mp_node_deploy_kept(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
+/* Units came or could not be had; the release changed; time passed: deploys go on. */
+void mp_node_deploys_go_on(struct mp_node *n, mp_time now);
+void mp_node_deploy_answered(struct mp_node *n, mp_time now, const struct mp_node_work *w);
+void mp_node_stage_frame(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
+void mp_node_switch_frame(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
+/* Entries of another node, or of this node's store. */
+void mp_node_deploy_merge(struct mp_node *n, mp_time now, struct mp_slice entries,
+                          bool is_restored);
+/* A member's state changed: it blocks nothing any more if it is not alive. */
+void mp_node_deploys_member(struct mp_node *n, mp_time now, uint32_t member);
+void mp_node_deploys_client_gone(struct mp_node *n, uint64_t client);
+/* SYNC 1's third element, 5 to 7. */
+void mp_node_deploy_summary(struct mp_node *n, uint32_t link, uint64_t stage);
+void mp_node_deploy_sync(struct mp_node *n, mp_time now, uint32_t link, uint64_t stage,
+                         struct mp_slice payload);
+mp_time mp_node_code_deadline(const struct mp_node *n);
+void mp_node_code_tick(struct mp_node *n, mp_time now);
+void mp_node_deploys_fini(struct mp_node *n);

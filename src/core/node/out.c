@@ -237,6 +237,14 @@ static void take_back(struct mp_node *n, struct mp_node_out *o)
     }
 }
 
+/* What hears of the end of a request about code. */
+static enum mp_node_work_kind work_of(enum mp_node_out_kind kind)
+{
+    return kind == MP_NODE_OUT_LIST   ? MP_NODE_WORK_LISTED
+           : kind == MP_NODE_OUT_CODE ? MP_NODE_WORK_CODE
+                                      : MP_NODE_WORK_STAGED;
+}
+
 /* Lost before it went anywhere, or after. Frees it; whoever asked is told. */
 static void lose(struct mp_node *n, struct mp_node_out *o)
 {
@@ -279,6 +287,14 @@ static void lose(struct mp_node *n, struct mp_node_out *o)
             meta.size != 0)
             (void)mp_node_out_new(n, MP_NODE_OUT_RELEASE, MP_FRAME_RELEASE, copy.member, copy.owner,
                                   0, (struct mp_slice){0}, meta, (struct mp_rpc_payload){0});
+        break;
+    case MP_NODE_OUT_LIST:
+    case MP_NODE_OUT_STAGE:
+    case MP_NODE_OUT_SWITCH:
+    case MP_NODE_OUT_CODE:
+        w = mp_node_put_off(n, work_of(copy.kind), copy.owner);
+        w->fetch = copy.owner_id;
+        w->is_lost = true;
         break;
     case MP_NODE_OUT_RELAY:
         if (copy.is_peers && mp_node_link_of_client(n, copy.owner) == MP_NODE_NONE)
@@ -390,6 +406,16 @@ void mp_node_out_answer(struct mp_node *n, mp_time now, uint32_t link, uint8_t t
         w->payload = payload->bytes; /* the event's, good during the step */
         break;
     case MP_NODE_OUT_RELEASE:
+        break;
+    case MP_NODE_OUT_LIST:
+    case MP_NODE_OUT_STAGE:
+    case MP_NODE_OUT_SWITCH:
+    case MP_NODE_OUT_CODE:
+        w = mp_node_put_off(n, work_of(copy.kind), copy.owner);
+        w->fetch = copy.owner_id;
+        w->has_begun = is_error;
+        w->is_lost = is_error && copy.kind == MP_NODE_OUT_CODE;
+        w->payload = payload->bytes; /* the event's, good during the step */
         break;
     case MP_NODE_OUT_RELAY:
         relay_answer(n, &copy, type, meta, payload);
@@ -516,7 +542,15 @@ static void unwrap(struct mp_node *n, mp_time now, const struct mp_node_event *e
         mp_node_peer_call(n, now, &inner);
         return;
     }
-    if (f->type == MP_FRAME_FETCH)
+    const struct mp_node_event frame = {.kind = MP_NODE_FRAME,
+                                        .frame = {.client = ev->frame.client,
+                                                  .type = f->type,
+                                                  .id = ev->frame.id,
+                                                  .meta = f->meta,
+                                                  .payload = ev->frame.payload}};
+    if (mp_node_code_request(n, now, &frame))
+        ;
+    else if (f->type == MP_FRAME_FETCH)
         mp_node_fetch_frame(n, ev->frame.client, ev->frame.id, f->meta);
     else if (f->type == MP_FRAME_QUERY)
         mp_node_query(n, now, &inner);
@@ -529,7 +563,27 @@ static void unwrap(struct mp_node *n, mp_time now, const struct mp_node_event *e
 static bool may_travel(uint8_t type)
 {
     return type == MP_FRAME_CALL || type == MP_FRAME_QUERY || type == MP_FRAME_FETCH ||
-           type == MP_FRAME_RELEASE;
+           type == MP_FRAME_RELEASE || (type >= MP_FRAME_STAGE && type <= MP_FRAME_LIST);
+}
+
+bool mp_node_code_request(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
+{
+    switch (ev->frame.type) {
+    case MP_FRAME_STAGE:
+        mp_node_stage_frame(n, now, ev);
+        return true;
+    case MP_FRAME_SWITCH:
+        mp_node_switch_frame(n, now, ev);
+        return true;
+    case MP_FRAME_CODE:
+        mp_node_code_frame(n, ev->frame.client, ev->frame.id, ev->frame.meta);
+        return true;
+    case MP_FRAME_LIST:
+        mp_node_list_frame(n, now, ev->frame.client, ev->frame.id, ev->frame.payload.bytes);
+        return true;
+    default:
+        return false;
+    }
 }
 
 static uint32_t sender_of(const struct mp_node *n, uint64_t client)

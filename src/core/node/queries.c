@@ -218,6 +218,7 @@ struct asked {
     struct mp_slice what;
     struct mp_slice on;
     struct mp_slice name;
+    struct mp_slice options; /* the map, or empty */
 };
 
 static bool read_option(struct mp_slice options, const char *key, struct mp_slice *name)
@@ -238,6 +239,7 @@ static bool read_asked(struct mp_slice meta, struct asked *a)
         return false;
     if (mp_mp_array_get(meta, 1, &value) != MP_OK || mp_mp_type_of(value) == MP_MP_NIL)
         return true;
+    a->options = value;
     return mp_mp_type_of(value) == MP_MP_MAP && read_option(value, "on", &a->on) &&
            read_option(value, "name", &a->name);
 }
@@ -281,6 +283,8 @@ static void answer_here(struct mp_node *n, mp_time now, const struct mp_node_eve
     for (size_t i = 0; i < MP_ARRAY_SIZE(queries); i++)
         if (mp_slice_is(a->what, queries[i].what))
             found = &queries[i];
+    if (mp_node_deploy_query(n, now, ev, a->what, a->options))
+        return;
     if (mp_slice_is(a->what, "plan"))
         mp_node_plan(n, now, ev);
     else if (mp_slice_is(a->what, "forget"))
@@ -290,12 +294,14 @@ static void answer_here(struct mp_node *n, mp_time now, const struct mp_node_eve
     else
         mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_UNIMPLEMENTED,
                        "UNKNOWN_QUERY",
-                       "known: forget, functions, links, modules, nodes, plan, status");
+                       "known: deploy, forget, functions, history, links, modules, nodes, plan, "
+                       "rollback, source, status, undeploy");
 }
 
 void mp_node_query(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
 {
     struct asked a;
+    mp_node_wall_is(n, now, ev->request.wall_ms);
     if (!read_asked(ev->request.meta, &a)) {
         mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_INVALID_ARGUMENT,
                        "BAD_REQUEST", "meta: expected [what, {on, name}]");

@@ -1,7 +1,8 @@
 /* From what a caller wishes to who can do it. The wish (function, version, node, resources) is
  * written as a key: under it the router keeps the candidates, and a call keeps it, so that each
- * attempt can look again. A key is five lengths and texts behind each other; nothing in it is
- * trusted to be a name, so a strange function cannot pass for another wish. */
+ * attempt can look again. A key is the deployed module that is meant (4 bytes), then lengths and
+ * texts behind each other; nothing in it is trusted to be a name, so a strange function cannot pass
+ * for another wish. */
 #include "src/base/assert.h"
 #include "src/core/node/node_internal.h"
 
@@ -28,7 +29,7 @@ static struct mp_slice take_text(struct mp_slice *key)
 struct mp_slice mp_node_key(struct mp_node *n, const struct mp_catalog_query *q)
 {
     struct mp_buf *b = &n->key;
-    size_t size = 6 + q->fun.size + q->version.size + q->on.size;
+    size_t size = 4 + 6 + q->fun.size + q->version.size + q->on.size;
     for (uint32_t i = 0; i < q->needs_count; i++)
         size += 2 + q->needs[i].size;
     mp_buf_clear(b);
@@ -36,7 +37,9 @@ struct mp_slice mp_node_key(struct mp_node *n, const struct mp_catalog_query *q)
         n->is_out_of_memory = true;
         return (struct mp_slice){0};
     }
-    uint8_t *at = put_text(put_text(put_text(b->data, q->fun), q->version), q->on);
+    for (int i = 0; i < 4; i++)
+        b->data[i] = (uint8_t)(q->pin >> (8 * i));
+    uint8_t *at = put_text(put_text(put_text(b->data + 4, q->fun), q->version), q->on);
     for (uint32_t i = 0; i < q->needs_count; i++)
         at = put_text(at, q->needs[i]);
     b->size = size;
@@ -46,6 +49,10 @@ struct mp_slice mp_node_key(struct mp_node *n, const struct mp_catalog_query *q)
 void mp_node_key_read(struct mp_slice key, struct mp_catalog_query *q, struct mp_slice *needs)
 {
     *q = (struct mp_catalog_query){.needs = needs};
+    mp_assert(key.size >= 4);
+    for (int i = 0; i < 4; i++)
+        q->pin |= (uint32_t)key.data[i] << (8 * i);
+    key = mp_slice_of(key.data + 4, key.size - 4);
     q->fun = take_text(&key);
     q->version = take_text(&key);
     q->on = take_text(&key);

@@ -81,12 +81,14 @@ static void fail_invocation(struct mp_node *n, struct mp_node_run *run,
 static void invoke(struct mp_node *n, mp_time now, struct mp_node_run *run,
                    const struct mp_graph_effect *e)
 {
-    const struct mp_catalog_query q = {.fun = e->invoke.fun,
-                                       .version = e->invoke.version,
-                                       .on = e->invoke.on,
-                                       .cluster = e->invoke.cluster,
-                                       .needs = e->invoke.needs,
-                                       .needs_count = e->invoke.needs_count};
+    const struct mp_catalog_query q = {
+        .fun = e->invoke.fun,
+        .pin = mp_node_release_pin(n, run->release, e->invoke.fun, false),
+        .version = e->invoke.version,
+        .on = e->invoke.on,
+        .cluster = e->invoke.cluster,
+        .needs = e->invoke.needs,
+        .needs_count = e->invoke.needs_count};
     bool is_ours = q.cluster.size == 0 || mp_slice_equal(q.cluster, n->catalog.cluster);
     struct mp_slice key = mp_node_key(n, &q);
     const struct mp_catalog_function *f = is_ours ? mp_node_find(n, key) : NULL;
@@ -107,6 +109,7 @@ static void invoke(struct mp_node *n, mp_time now, struct mp_node_run *run,
                   .context = put_context(n, run, e),
                   .query = key,
                   .marks = e->invoke.has_holes ? MP_NODE_HAS_HOLES : 0,
+                  .release = run->release,
                   .deadline = deadline},
     };
     n->route_hint = n->route_found;
@@ -306,15 +309,17 @@ static uint32_t workers_of(struct mp_node *n, uint32_t route)
     return workers != 0 ? workers : 1;
 }
 
-static void resolve_one(struct mp_node *n, const struct mp_graph_effect *e,
-                        struct mp_graph_event *ev)
+static void resolve_one(struct mp_node *n, const struct mp_node_run *run,
+                        const struct mp_graph_effect *e, struct mp_graph_event *ev)
 {
-    const struct mp_catalog_query q = {.fun = e->resolve.fun,
-                                       .version = e->resolve.version,
-                                       .on = e->resolve.on,
-                                       .cluster = e->resolve.cluster,
-                                       .needs = e->resolve.needs,
-                                       .needs_count = e->resolve.needs_count};
+    const struct mp_catalog_query q = {
+        .fun = e->resolve.fun,
+        .pin = mp_node_release_pin(n, run->release, e->resolve.fun, false),
+        .version = e->resolve.version,
+        .on = e->resolve.on,
+        .cluster = e->resolve.cluster,
+        .needs = e->resolve.needs,
+        .needs_count = e->resolve.needs_count};
     bool is_ours = q.cluster.size == 0 || mp_slice_equal(q.cluster, n->catalog.cluster);
     struct mp_slice key = mp_node_key(n, &q);
     const struct mp_catalog_function *f = is_ours ? mp_node_find(n, key) : NULL;
@@ -357,7 +362,7 @@ static bool load(struct mp_node *n, mp_time now, struct mp_node_run *run)
     }
     for (uint32_t i = 0; i < out.count; i++)
         if (out.items[i].kind == MP_GRAPH_RESOLVE)
-            resolve_one(n, &out.items[i], &answers[count++]);
+            resolve_one(n, run, &out.items[i], &answers[count++]);
         else
             carry_out(n, now, run, &out.items[i]);
     for (uint32_t i = 0; i < count && !run->is_over; i++)
@@ -506,7 +511,8 @@ static bool find_graph(struct mp_node *n, const struct mp_node_event *ev, struct
     struct mp_fault fault;
     mp_text_init(&message, message_bytes, sizeof(message_bytes));
     mp_text_init(&hint, hint_bytes, sizeof(hint_bytes));
-    if (!mp_catalog_pipeline(&n->catalog, name, graph, &fault, &message, &hint)) {
+    uint32_t pin = mp_node_release_pin(n, n->release, name, true);
+    if (!mp_catalog_pipeline(&n->catalog, name, pin, graph, &fault, &message, &hint)) {
         fault.node = n->catalog.node;
         mp_node_reply(n, ev->request.client, ev->request.id, MP_FRAME_ERROR,
                       mp_node_error(n, &fault));
@@ -536,6 +542,7 @@ static struct mp_node_run *begin_run(struct mp_node *n, const struct mp_node_eve
                                 .id = ev->request.id,
                                 .has_events = o->has_events,
                                 .is_detached = o->is_detached,
+                                .release = n->release,
                                 .is_plan = is_plan};
     mp_buf_init(&run->holders, n->alloc, 0);
     make_run_id(n, ev->request.wall_ms, run->run_id);

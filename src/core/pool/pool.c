@@ -489,6 +489,15 @@ static enum mp_err grow_tasks(struct mp_pool *p, uint32_t slot)
     return MP_OK;
 }
 
+static void forget(struct mp_pool *p, uint32_t key)
+{
+    if (key >= p->function_capacity)
+        return;
+    mp_assert(p->functions[key].held_first == MP_POOL_NONE);
+    p->functions[key] =
+        (struct mp_pool_function){.held_first = MP_POOL_NONE, .held_last = MP_POOL_NONE};
+}
+
 static enum mp_err grow_functions(struct mp_pool *p, uint32_t key)
 {
     if (key < p->function_capacity)
@@ -883,6 +892,9 @@ enum mp_err mp_pool_step(struct mp_pool *p, mp_time now, const struct mp_pool_ev
         break;
     case MP_POOL_YIELDED:
         yielded(p, now, ev);
+        break;
+    case MP_POOL_FORGET:
+        forget(p, ev->forget);
         break;
     case MP_POOL_RESIZE:
         err = reserve_effects(p, EFFECTS_BASE + p->live);

@@ -32,6 +32,7 @@ enum mp_pool_event_kind {
     MP_POOL_PROBED,   /* answer to PROBE */
     MP_POOL_YIELDED,  /* a message showed that the task gave way, and now waits */
     MP_POOL_RESIZE,   /* start that many workers */
+    MP_POOL_FORGET,   /* forget: what is known of a function; its key stands for another one now */
     MP_POOL_TIMER
 };
 
@@ -49,6 +50,7 @@ struct mp_pool_event {
             mp_duration run; /* it had the CPU */
             bool is_retiring;
         } done;
+        uint32_t forget; /* a function that no task calls */
         struct {
             bool is_back;
             bool is_full;

@@ -70,6 +70,16 @@ bool mp_rpc_has_calls(const struct mp_rpc *r, const struct mp_rpc_origin *origin
     return o && o->first != MP_RPC_NONE;
 }
 
+const struct mp_rpc_call *mp_rpc_next(const struct mp_rpc *r, uint32_t *slot)
+{
+    while (*slot < r->capacity) {
+        const struct mp_rpc_call *c = r->calls[(*slot)++];
+        if (c && c->state != MP_RPC_FREE)
+            return c;
+    }
+    return NULL;
+}
+
 const struct mp_rpc_call *mp_rpc_next_waiting(const struct mp_rpc *r, uint32_t *slot)
 {
     while (*slot < r->capacity) {
@@ -487,6 +497,7 @@ static enum mp_err begin(struct mp_rpc *r, mp_time now, const struct mp_rpc_even
     c->is_patient = ev->begin.is_patient;
     c->depth = ev->begin.depth;
     c->marks = ev->begin.marks;
+    c->release = ev->begin.release;
     c->tag = ev->begin.tag;
     c->begun_at = now;
     c->attempt = 0;
@@ -593,7 +604,12 @@ enum mp_err mp_rpc_step(struct mp_rpc *r, mp_time now, const struct mp_rpc_event
     case MP_RPC_RESOLVED:
         c = find(r, ev->call);
         mp_assert(c && c->state == MP_RPC_WAITING);
-        c->target = ev->resolved;
+        c->target = ev->resolved.target;
+        c->release = ev->resolved.release;
+        mp_assert(ev->resolved.query.size <= c->query.size);
+        if (ev->resolved.query.size != 0) /* the bytes are this call's own */
+            memcpy((uint8_t *)(uintptr_t)c->query.data, ev->resolved.query.data,
+                   ev->resolved.query.size);
         r->waiting--;
         submit(r, c, now);
         break;

@@ -74,13 +74,19 @@ struct mp_rpc_event {
             struct mp_slice context; /* copied; for the function */
             struct mp_slice query;   /* copied; what finds a provider, now and again */
             uint32_t marks;          /* of the driver's own; kept */
+            uint32_t release;        /* the same */
             uint64_t tag;            /* the same */
             mp_time deadline;
             uint32_t retries;
             bool is_patient; /* its caller waits for a provider, also when the last one goes away */
             uint32_t depth;  /* of nesting, 0 for a call from outside */
         } begin;
-        struct mp_rpc_target resolved;
+        struct {
+            struct mp_rpc_target target;
+            uint32_t release;      /* what it resolved in */
+            struct mp_slice query; /* in place of the one that it had, no longer than that; empty:
+                                      the same */
+        } resolved;
         struct {
             bool is_error;
             bool is_retryable; /* the error's code is among those that `retries` covers */
@@ -141,6 +147,7 @@ struct mp_rpc_call {
     struct mp_slice context;
     struct mp_slice query;
     uint32_t marks;
+    uint32_t release;
     uint64_t tag;
     mp_time deadline;
     mp_time attempt_deadline;
@@ -207,6 +214,8 @@ void mp_rpc_fini(struct mp_rpc *r);
 const struct mp_rpc_call *mp_rpc_get(const struct mp_rpc *r, uint64_t call);
 /* Whether the owner in `origin` has calls that are not answered. */
 bool mp_rpc_has_calls(const struct mp_rpc *r, const struct mp_rpc_origin *origin);
+/* Calls whose numbers are in use, one by one, as below. */
+const struct mp_rpc_call *mp_rpc_next(const struct mp_rpc *r, uint32_t *slot);
 /* Waiting calls one by one: the first with a slot >= *slot, which moves behind it; NULL at the end.
  */
 const struct mp_rpc_call *mp_rpc_next_waiting(const struct mp_rpc *r, uint32_t *slot);

@@ -34,6 +34,9 @@ enum mp_ring_kind {
     MP_MSG_RESULT,
     MP_MSG_CANCEL,
     MP_MSG_STOP,
+    MP_MSG_UNLOAD,
+    MP_MSG_OPEN_RELEASE,
+    MP_MSG_CLOSE_RELEASE,
     /* worker -> host */
     MP_MSG_LOADED,
     MP_MSG_COMPLETED,
@@ -56,9 +59,14 @@ struct mp_msg_config {
  * functions are numbered by the sorted order of their names. The source may be LARGE.
  *
  * Modules may require one another in any order: sources are kept as they are read, and the modules
- * run when a LOAD without MP_RING_MORE was read. */
+ * run when a LOAD without MP_RING_MORE was read.
+ *
+ * Unit 0 are the modules of the node's own files. Any other unit was deployed: `require` in it
+ * finds its own modules first. A unit's LOADs come behind each other, the last one without
+ * MP_RING_MORE. */
 struct mp_msg_load {
     uint32_t module;
+    uint32_t unit;
     uint32_t name_size;
     uint32_t expected_size;
     uint32_t source_size;
@@ -75,6 +83,22 @@ struct mp_msg_loaded {
     uint64_t at;
 };
 
+/* UNLOAD: no call of this unit comes any more, and none runs. Its number, and those of its modules,
+ * may be given to others from now on. */
+struct mp_msg_unload {
+    uint32_t unit;
+    uint32_t spare;
+};
+
+/* OPEN_RELEASE: payload = an array of [module's name, unit, module's number]: what `require` finds
+ * in calls of that release, besides the caller's own unit and the libraries. It comes before the
+ * first call that has it, and after the LOADs of its units. CLOSE_RELEASE: no call has it any more;
+ * without a payload. Release 0 is always open and has no entries. */
+struct mp_msg_release_set {
+    uint32_t release;
+    uint32_t size;
+};
+
 /* INVOKE: context, args. context is empty or a MessagePack array [run_id, step, index, attempt,
  * caller] (nil where there is none); args a MessagePack array, maybe LARGE. The worker moves the
  * record's state from READY to BEGUN before it reads the body, and passes over a REVOKED one. */
@@ -82,6 +106,8 @@ struct mp_msg_invoke {
     uint64_t call;
     uint32_t module;
     uint32_t function;
+    uint32_t release;
+    uint32_t spare;
     uint64_t deadline; /* CLOCK_MONOTONIC, ns; UINT64_MAX: none */
     uint32_t context_size;
     uint32_t args_size;

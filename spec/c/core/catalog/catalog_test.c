@@ -273,11 +273,11 @@ static void knows_the_highest_version_of_a_pipeline_by_its_own_name(void **state
     add_pipeline(f, "1.0.0", 1);
     add_pipeline(f, "2.0.0", 2);
     add_pipeline(f, "1.5.0", 3);
-    assert_true(
-        mp_catalog_pipeline(&f->catalog, mp_slice_str("quakes"), &graph, &fault, &message, &hint));
+    assert_true(mp_catalog_pipeline(&f->catalog, mp_slice_str("quakes"), 0, &graph, &fault,
+                                    &message, &hint));
     assert_int_equal(graph.data[0], 2);
-    assert_false(
-        mp_catalog_pipeline(&f->catalog, mp_slice_str("quake"), &graph, &fault, &message, &hint));
+    assert_false(mp_catalog_pipeline(&f->catalog, mp_slice_str("quake"), 0, &graph, &fault,
+                                     &message, &hint));
     assert_string_equal(message_bytes, "no node has a pipeline quake");
     assert_string_equal(hint_bytes, "did you mean quakes?");
     assert_int_equal(fault.code, MP_CODE_NOT_FOUND);

@@ -353,7 +353,7 @@ static const char *document(const struct place *p, bool is_functions)
 #define MODULE(version, content, nodes, differs)                                                   \
     "{\"name\":\"m\",\"version\":\"" version "\",\"hash\":\"" content                              \
     "\",\"origin\":\"loaded\",\"live\":true,\"nodes\":[" nodes                                     \
-    "],\"shadowed\":false,\"differs\":" differs "}"
+    "],\"shadowed\":false,\"differs\":" differs ",\"overtaken\":false}"
 
 static void lists_modules_and_their_nodes(void **state)
 {
@@ -419,11 +419,12 @@ static void knows_pipelines_of_live_nodes(void **state)
         mp_text_init(&message, bytes[0], sizeof(bytes[0]));
         mp_text_init(&hint, bytes[1], sizeof(bytes[1]));
         assert_true(
-            mp_catalog_pipeline(c, mp_slice_str("quakes"), &graph, &fault, &message, &hint));
+            mp_catalog_pipeline(c, mp_slice_str("quakes"), 0, &graph, &fault, &message, &hint));
         assert_int_equal(graph.data[0], i);
         set_state(k, i, i, MP_CATALOG_NODE_LEFT);
     }
-    assert_false(mp_catalog_pipeline(c, mp_slice_str("quakes"), &graph, &fault, &message, &hint));
+    assert_false(
+        mp_catalog_pipeline(c, mp_slice_str("quakes"), 0, &graph, &fault, &message, &hint));
     assert_string_equal(bytes[0], "no node has a pipeline quakes; n3 had it, and left");
     assert_string_equal(document(&k->places[0], false), "{\"modules\":[],\"pipelines\":[]}");
 }

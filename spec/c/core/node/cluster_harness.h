@@ -519,6 +519,16 @@ static inline void cluster_effect(struct spec_cluster *c, uint32_t node,
         snprintf(n->stop_text, sizeof(n->stop_text), "%.*s", (int)text.size,
                  (const char *)text.data);
         break;
+    case MP_NODE_CHECK_UNIT:
+    case MP_NODE_KEEP_UNIT:
+    case MP_NODE_KEEP_ENTRIES:
+    case MP_NODE_READ_UNIT:
+    case MP_NODE_LOAD_UNIT:
+    case MP_NODE_UNLOAD_UNIT:
+    case MP_NODE_OPEN_RELEASE:
+    case MP_NODE_CLOSE_RELEASE:
+        cluster_error(c, "nothing is deployed in this world");
+        break;
     }
     if (e->payload.handle != 0)
         cluster_release(c, node, e->payload.handle);

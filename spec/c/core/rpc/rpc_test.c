@@ -298,7 +298,7 @@ static void waits_for_a_provider_within_bounds(void **state)
     assert_int_equal(calls[0], c->id);
     assert_true(mp_slice_is(c->query, "what was asked for"));
     step(&(struct mp_rpc_event){
-        .kind = MP_RPC_RESOLVED, .call = calls[0], .resolved = {.function = 8}});
+        .kind = MP_RPC_RESOLVED, .call = calls[0], .resolved = {.target = {.function = 8}}});
     assert_int_equal(8, mp_rpc_get(&rpc, the(MP_RPC_SUBMIT)->call)->target.function);
     assert_int_equal(2, rpc.waiting);
     pass(MP_MS(100));
@@ -580,7 +580,7 @@ static void resolve_random(void)
     const struct mp_rpc_call *c = mp_rpc_next_waiting(&rpc, &slot);
     if (c)
         drive(&(struct mp_rpc_event){
-            .kind = MP_RPC_RESOLVED, .call = c->id, .resolved = {.function = 2}});
+            .kind = MP_RPC_RESOLVED, .call = c->id, .resolved = {.target = {.function = 2}}});
 }
 
 static void history(uint64_t seed)

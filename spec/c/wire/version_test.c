@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "src/base/compiler.h"
-#include "src/core/catalog/version.h"
+#include "src/wire/version.h"
 
 static struct mp_version version(const char *text)
 {

@@ -1,6 +1,6 @@
 /* See version.h. A constraint is read part by part each time: they are short, and only a caller who
  * gives one pays. */
-#include "src/core/catalog/version.h"
+#include "src/wire/version.h"
 
 static bool is_digit(uint8_t c)
 {
