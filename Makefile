@@ -6,7 +6,7 @@ ONLY   ?=
 
 MAKEFLAGS += --no-print-directory
 
-.PHONY: all demo test check bench fuzz campaign format install clean help
+.PHONY: all demo test check bench fuzz campaign soak-deploy format install clean help
 .DEFAULT_GOAL := all
 
 all: $(BUILD)/Makefile
@@ -44,6 +44,12 @@ campaign:
 	@tools/campaign.sh --build $(BUILD) --jobs $(JOBS) $(if $(FIRST),--first $(FIRST)) \
 	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ONLY),--only '$(ONLY)')
 
+soak-deploy:
+	@tools/setup.sh build test
+	@$(MAKE) all
+	@cmake --build $(BUILD) --parallel $(JOBS) --target spec-lua
+	@MPREG_BUILD=$(BUILD) $(BUILD)/spec/spec-lua tools/soak_deploy.lua
+
 format:
 	@find src spec -name '*.[ch]' | xargs clang-format -i
 	@luajit tools/rock.lua --write
@@ -63,6 +69,7 @@ help:
 	@echo 'make fuzz [ONLY=REGEX]    a minute of fuzzing for each target'
 	@echo 'make campaign             hours of simulated clusters: 100,000 fresh worlds and what is large or long'
 	@echo '                          [FIRST=SEED] goes on from there, [SEEDS=N], [ONLY=REGEX] parts of it'
+	@echo 'make soak-deploy         a minute of deploys to three busy nodes: a million calls, none may fail'
 	@echo 'make install PREFIX=DIR   binary, Lua library, modules, docs, man pages, completion (DESTDIR is honoured)'
 	@echo 'make format               clang-format on all C files; the list of modules in the rockspec'
 	@echo 'make clean                remove the build folders'

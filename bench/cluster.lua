@@ -408,17 +408,4 @@ function M.rows(opts)
   return rows
 end
 
---- Prints rows as docs/performance.md shows them.
-function M.print(rows)
-  print "| many nodes | | beside it, in the same run | bar |"
-  print "|---|---|---|---|"
-  for _, row in ipairs(rows) do
-    local precision = row.value >= 100 and 0 or row.value >= 10 and 1 or 2
-    local bar = row.bar or ""
-    if row.is_met == false then bar = bar .. ": **missed**" end
-    print(("| %s | %." .. precision .. "f %s | %s | %s |"):format(row.name, row.value, row.unit,
-      row.beside or "", bar))
-  end
-end
-
 return M

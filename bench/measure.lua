@@ -174,6 +174,21 @@ function M.median(list)
   return list[math.ceil(#list / 2)]
 end
 
+--- Prints rows as docs/performance.md shows them.
+---@param title string
+---@param rows table[]  name, value, unit, beside, bar, is_met
+function M.print(title, rows)
+  print(("\n| %s | | beside it, in the same run | bar |"):format(title))
+  print "|---|---|---|---|"
+  for _, row in ipairs(rows) do
+    local precision = row.value >= 100 and 0 or row.value >= 10 and 1 or 2
+    local bar = row.bar or ""
+    if row.is_met == false then bar = bar .. ": **missed**" end
+    print(("| %s | %." .. precision .. "f %s | %s | %s |"):format(row.name, row.value, row.unit,
+      row.beside or "", bar))
+  end
+end
+
 --- A graph in a file.
 function M.graph(name, steps, output)
   return M.write_file(("%s/%s.json"):format(M.folder, name),

@@ -11,6 +11,7 @@
 package.path = "./?.lua;./lua/?.lua;./lua/?/init.lua;" .. package.path
 
 local cluster = require "bench.cluster"
+local deploy = require "bench.deploy"
 local measure = require "bench.measure"
 
 local BUILD, FOLDER = arg[1], arg[2]
@@ -282,10 +283,11 @@ local function json_row(row, is_met, bar)
     row.unit, table.concat(medians, ","), bar or "", row.beside or "", tostring(is_met))
 end
 
-local function print_json(list, many)
+local function print_json(list, many, deploys)
   local out = {}
   for _, row in ipairs(list) do out[#out + 1] = json_row(row, judge(row)) end
   for _, row in ipairs(many) do out[#out + 1] = json_row(row, row.is_met, row.bar) end
+  for _, row in ipairs(deploys) do out[#out + 1] = json_row(row, row.is_met, row.bar) end
   print(('{"rows":[%s]}'):format(table.concat(out, ",")))
 end
 
@@ -316,13 +318,14 @@ end
 local function main()
   local list = measure_alone()
   local many = cluster.rows { seconds = SECONDS, is_quick = QUICK, only = ONLY }
+  local deploys = deploy.rows { is_quick = QUICK, only = ONLY }
   if JSON then
-    print_json(list, many)
+    print_json(list, many, deploys)
     return
   end
   if #list > 0 then print_table(list) end
-  if #list > 0 and #many > 0 then print "" end
-  if #many > 0 then cluster.print(many) end
+  if #many > 0 then measure.print("many nodes", many) end
+  if #deploys > 0 then measure.print("deploys to three nodes", deploys) end
 end
 
 local ok, problem = xpcall(main, function(e)

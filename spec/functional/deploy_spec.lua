@@ -213,6 +213,56 @@ end)
     assert.are.equal("HELLO YOU!!", assert(codec.json_decode(r.out)).output.text)
   end)
 
+  it("of a module and a pipeline of one name is rolled back and undeployed as one", function()
+    start(2)
+    local function release(version)
+      write("shop/shop.lua", versioned(version))
+      write("shop/pipeline.lua", ([[
+local mpreg = require "mpreg"
+return mpreg.pipeline("shop", function(p)
+  return { version = p "one" { "shop.version" }, pipeline = "%s" }
+end)
+]]):format(version))
+      return deploy(folder .. "/shop")
+    end
+    local function run()
+      local r = c[2]:mpreg { "run", "shop", "-o", "json" }
+      return r.code == 0 and assert(codec.json_decode(r.out)).output or r.code
+    end
+    release "1.0.0"
+    local d = release "1.1.0"
+    local kinds = {}
+    for _, m in ipairs(d.modules) do kinds[m.kind] = m.module end
+    assert.are.same({ module = "shop", pipeline = "shop" }, kinds)
+    assert.are.same({ version = "1.1.0", pipeline = "1.1.0" }, run())
+    d = mpreg { "rollback", "shop" }
+    assert.are.equal(2, #d.modules)
+    assert.are.same({ version = "1.0.0", pipeline = "1.0.0" }, run())
+    assert.are.equal(6, #history("shop", 2))
+    d = mpreg({ "undeploy", "shop" }, 2)
+    assert.are.equal(2, #d.modules)
+    assert.are.equal(3, run())
+    assert.are.equal("NOT_FOUND/UNKNOWN_FUNCTION", c:answer(1, "shop.version").code)
+    mpreg { "rollback", "shop" }
+    assert.are.same({ version = "1.0.0", pipeline = "1.0.0" }, run())
+  end)
+
+  it("or a loaded file is the source that a node tells", function()
+    start(nil, { { sources = { m = versioned "0.5.0" } }, {} })
+    local s = c:client(1):query("source", { module = "m" })
+    assert.are.same({ "m", "0.5.0", versioned "0.5.0" }, { s.module, s.version, s.source })
+    assert.is_true(s.hash:find("^%x+$") ~= nil and #s.hash == 64)
+    local answer = c:client(2):wait(c:client(2):ask("source", { module = "m" }))
+    assert.are.equal("NOT_FOUND/NOT_DEPLOYED", answer.code)
+    assert.truthy(answer.error.hint:find "mpreg modules")
+    local d = deploy(write("m.lua", versioned "1.0.0"))
+    for i = 1, 2 do
+      s = c:client(i):query("source", { module = "m" })
+      assert.are.same({ "m", "1.0.0", d.hash, versioned "1.0.0" },
+        { s.module, s.version, s.hash, s.source })
+    end
+  end)
+
   it("goes only where it is told, and everywhere later", function()
     start(3)
     local path = write("m.lua", versioned "1.0.0")
@@ -445,5 +495,33 @@ return outer
     -- A sanitizer keeps what was freed for a while.
     local bound = 60 * 100000 / 2 + (cluster.SLOW > 1 and 2.5e8 or 4e6)
     assert.is_true(memory() < before + bound, ("%d bytes, then %d"):format(before, memory()))
+  end)
+end)
+
+describe("mpreg deploy --watch", function()
+  it("deploys what is saved, keeps what was live, undeploys what is gone, until Ctrl-C", function()
+    start(2)
+    write("w/a.lua", versioned "1.0.0")
+    write("w/b.lua", versioned "1.0.0")
+    local watch = node.spawn(node.bin(), { "deploy", folder .. "/w", "--watch", "-n", c[1].addr })
+    watch:wait_for("out", "deployed a 1%.0%.0%+%x+, b 1%.0%.0%+%x+ · 2 nodes")
+    write("w/a.lua", versioned "1.1.0")
+    watch:wait_for("out", "deployed a 1%.1%.0%+%x+ · 2 nodes")
+    on_all("a.version", "1.1.0")
+    write("w/a.lua", "local a = {}\na.x ==\n")
+    watch:wait_for("out", "SYNTAX_ERROR: a%.lua:2: .- · the old version stays")
+    on_all("a.version", "1.1.0")
+    write("w/a.lua", versioned "0.9.0") -- lower: a watch implies --force
+    watch:wait_for("out", "deployed a 0%.9%.0%+%x+")
+    on_all("a.version", "0.9.0")
+    write("w/geo/c.lua", versioned "1.0.0")
+    watch:wait_for("out", "deployed geo%.c 1%.0%.0%+%x+")
+    assert(uv.fs_unlink(folder .. "/w/b.lua"))
+    watch:wait_for("out", "undeployed b · 2 nodes")
+    assert.are.equal("NOT_FOUND/UNKNOWN_FUNCTION", c:answer(2, "b.version").code)
+    watch:kill "sigint"
+    assert.are.equal(130, watch:wait().code)
+    on_all("geo.c.version", "1.0.0")
+    assert.are.equal(0, #watch:descendants())
   end)
 end)

@@ -89,6 +89,43 @@ describe("mpreg dev", function()
     nothing_left(dev)
   end)
 
+  it("serves what is saved, and the old version while there is an error", function()
+    local module = 'local a = {}\nfunction a.f() return "%s" end\nreturn a\n'
+    write("a.lua", module:format "one")
+    local dev, nodes = start("--nodes", "2")
+    dev:wait_for("out", '"module":"a"')
+    local function expect(value)
+      for _, n in ipairs(nodes) do
+        assert.equal(value .. "\n", node.mpreg({ "call", "a.f", "-n", n.addr }).out)
+      end
+    end
+    expect "one"
+    write("a.lua", module:format "two")
+    dev:wait_for("out", '"module":"a".-\n.*("module":"a")')
+    expect "two"
+    write("a.lua", 'local a = {}\nerror "broken"\n')
+    local line = dev:wait_for("out", '\n({"error"[^\n]*)\n')
+    assert.equal("a.lua:2: broken", codec.json_decode(line).error.message)
+    expect "two"
+    dev:kill "sigint"
+    assert.equal(130, dev:wait().code)
+    nothing_left(dev)
+  end)
+
+  it("serves a module and a pipeline of one name, with what nodes have", function()
+    local dev, nodes = start("--nodes", "1", "--resource", "price=3")
+    write("shop.lua", 'local mpreg = require "mpreg"\n'
+      .. 'return { price = function() return mpreg.resource "price" end }\n')
+    write("pipeline.lua", 'return require "mpreg".pipeline("shop", function(p)\n'
+      .. '  return p "price" { "shop.price" }\nend)\n')
+    node.eventually(function()
+      return node.mpreg({ "run", "shop", "-n", nodes[1].addr, "-o", "json" }).code == 0
+    end, "a run of the pipeline")
+    dev:kill "sigint"
+    assert.equal(130, dev:wait().code)
+    nothing_left(dev)
+  end)
+
   it("refuses what no node could be started with", function()
     local r = node.mpreg { "dev", folder, "--resource", "x={" }
     assert.equal(2, r.code, r.err)

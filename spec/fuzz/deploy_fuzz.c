@@ -78,6 +78,7 @@ static void ask(const struct mp_deploy *d, struct mp_slice module, struct mp_buf
     struct mp_text hint;
     struct mp_fault fault;
     struct mp_deploy_entry e;
+    struct mp_deploy_entry partner;
     static const uint8_t hash[32] = {2};
     const struct mp_deploy_wish w = {.module = module,
                                      .version = mp_slice_str("1.0.0"),
@@ -88,13 +89,14 @@ static void ask(const struct mp_deploy *d, struct mp_slice module, struct mp_buf
     for (int i = 0; i < 2; i++) {
         mp_text_init(&message, texts[0], sizeof(texts[0]));
         mp_text_init(&hint, texts[1], sizeof(texts[1]));
-        (void)mp_deploy_rollback_target(d, module, mp_slice_str(i == 0 ? "" : "^1"), &e, &fault,
-                                        &message, &hint);
+        if (mp_deploy_rollback_target(d, module, mp_slice_str(i == 0 ? "" : "^1"), &e, &fault,
+                                      &message, &hint))
+            (void)mp_deploy_rollback_partner(d, &e, &partner);
     }
     mp_text_init(&message, texts[0], sizeof(texts[0]));
     mp_text_init(&hint, texts[1], sizeof(texts[1]));
     (void)mp_deploy_is_allowed(d, &w, &fault, &message, &hint);
-    (void)mp_deploy_is_overtaken_lately(d, module, WALL_MS);
+    (void)mp_deploy_is_overtaken_lately(d, module, true, WALL_MS);
 }
 
 /* What it says is good for another one, which then knows the same. */

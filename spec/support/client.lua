@@ -4,6 +4,7 @@
 ---
 ---     local c = client.connect(n)                    -- a node of spec.support.node
 ---     local r = c:call("mpreg.echo", { 1 }, { timeout_ms = 200 })
+---     r.on_done = function(r) … end                  -- called once when it is answered
 ---     c:wait(r)                                      -- r.result or r.error, r.ms
 ---     c:close()
 
@@ -68,6 +69,7 @@ local function take_frame(self, kind, id, payload)
     request.error = codec.decode(payload)
     request.code = request.error.code .. "/" .. tostring(request.error.reason)
   end
+  if request.on_done then request.on_done(request) end
 end
 
 local function take(self)

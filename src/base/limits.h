@@ -145,7 +145,7 @@
 #define MP_DEPLOY_STAGE_MS        5000       /* until every node has the code ready */
 #define MP_DEPLOY_SWITCH_MS       5000       /* then until every node says that it has switched */
 #define MP_RELEASE_KEPT_MS        1000       /* a release that no call has any more */
-#define MP_UNIT_KEPT_MS           8000       /* code that no release names, in memory */
+#define MP_UNIT_KEPT_MS           8000       /* code that is staged, in memory */
 #define MP_UNIT_RETRY_MS          1000       /* before code that could not be had is tried again */
 #define MP_CODE_SWEEP_MS          500
 #define MP_STORE_REQUESTS_MAX     1024 /* that the store has not answered; more: QUEUE_FULL */
@@ -155,9 +155,9 @@
 #define MP_CHECK_REQUEST_BYTES_MAX                                                                 \
     (128u << 20) /* a unit and what it may require; more: TOO_LARGE */
 #define MP_CHECK_ANSWER_BYTES_MAX (MP_UNIT_BYTES_MAX + (1u << 20)) /* more: TOO_LARGE */
-#define MP_CHECK_TIMEOUT_MS       3000  /* from request to answer; longer: killed, LOAD_TIMEOUT */
-#define MP_CHECK_SPARE_MS         60000 /* a process is kept ready so long after the last check */
-#define MP_UNITS_LOADED_MAX       4096  /* in the workers at once; more: TOO_MANY_UNITS */
+#define MP_CHECK_TIMEOUT_MS       3000   /* from request to answer; longer: killed, LOAD_TIMEOUT */
+#define MP_CHECK_SPARE_MS         600000 /* a process is kept ready so long after the last check */
+#define MP_UNITS_LOADED_MAX       4096   /* in the workers at once; more: TOO_MANY_UNITS */
 #define MP_MODULE_NUMBERS_MAX     (16 * MP_MODULES_MAX) /* of all units; more: TOO_MANY_UNITS */
 #define MP_UNIT_LOAD_WAIT_MS      250 /* a load counts as done, whoever is not done then */
 #define MP_UNIT_CRASHES_MAX       3   /* workers in a row that a unit ends; then it is withheld */

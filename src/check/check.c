@@ -1,6 +1,6 @@
 /* Lua drives: `require "mpreg.runtime.check"` gives a function that is called with this library:
  *
- *   read() → unit, others        waits for the request; a unit is a list of {name, source}, and
+ *   read() → unit, others        waits for a request; a unit is a list of {name, source}, and
  *                                `others` a list of units
  *   send(is_ok, value)           answers, once: the array of metadata, or an ERROR
  *   node() → name, cluster, address, and resource(name) → value, as functions have them
@@ -17,7 +17,14 @@
  * Nothing is compiled here: code runs once, and compiled code would not heed the hook. A loop
  * inside C does not either: then the host ends the process.
  *
- * If Lua fails as a whole, the failure is answered from here. */
+ * If Lua fails as a whole, the failure is answered from here.
+ *
+ * Starting all this takes some tens of milliseconds, more than most checks. So the process serves
+ * one request after the other, and runs none of the modules itself: read() forks for each request,
+ * and returns in the child alone. The child answers through a pipe, which takes the place of the
+ * socket, and the parent passes the answer on and ends the child, whatever that still does. A child
+ * that ends without an answer takes the parent along, with the same signal or status: what ended it
+ * is for the host to tell. The next unit finds the process as the first one did. */
 #include "src/check/check.h"
 
 #include <errno.h>
@@ -29,8 +36,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "src/base/limits.h"
@@ -42,9 +51,12 @@
 #include "src/worker/confine.h"
 
 #define FD                 3
+#define HEAD_BYTES         5 /* of an answer: size and status */
+#define RELAY_BYTES        (64u << 10)
 #define ALARM_AGAIN_US     10000
 #define FIRST_INSTRUCTIONS 1000 /* between the first error and the second */
 #define LATE_BYTES         512
+#define GC_PAUSE           1000 /* percent: collect when ten times as much is there */
 
 enum argument { ARG_PROGRAM, ARG_HOST, ARG_LUA_DIR, ARG_COUNT };
 
@@ -142,6 +154,93 @@ static int check_deadline(lua_State *L)
     return 1;
 }
 
+/* --- a process for each request --- */
+
+/* The host sees the end of this process as that of the child. */
+static MP_NORETURN void end_as(pid_t child)
+{
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (WIFSIGNALED(status)) {
+        signal(WTERMSIG(status), SIG_DFL);
+        raise(WTERMSIG(status));
+    }
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+}
+
+/* Of what comes from `fd`, up to `size` bytes; 0: nothing more comes. */
+static size_t read_some(int fd, uint8_t *bytes, size_t size)
+{
+    ssize_t got;
+    do {
+        got = read(fd, bytes, size);
+    } while (got < 0 && errno == EINTR);
+    return got > 0 ? (size_t)got : 0;
+}
+
+static void write_all(struct mp_slice bytes)
+{
+    size_t sent = 0;
+    while (sent < bytes.size) {
+        ssize_t size = write(FD, bytes.data + sent, bytes.size - sent);
+        if (size < 0 && errno != EINTR)
+            _exit(0); /* who asked is gone */
+        sent += size > 0 ? (size_t)size : 0;
+    }
+}
+
+/* Passes the child's answer on as it comes, as long as it says that it is. */
+static void relay(int fd, pid_t child)
+{
+    static uint8_t bytes[RELAY_BYTES];
+    size_t size = 0;
+    while (size < HEAD_BYTES) {
+        size_t got = read_some(fd, bytes + size, HEAD_BYTES - size);
+        if (got == 0)
+            end_as(child);
+        size += got;
+    }
+    write_all(mp_slice_of(bytes, size));
+    size_t left =
+        bytes[0] | (size_t)bytes[1] << 8 | (size_t)bytes[2] << 16 | (size_t)bytes[3] << 24;
+    while (left != 0) {
+        size = read_some(fd, bytes, left < sizeof(bytes) ? left : sizeof(bytes));
+        if (size == 0)
+            end_as(child);
+        write_all(mp_slice_of(bytes, size));
+        left -= size;
+    }
+}
+
+/* Starts a child for the request, and is true in there. In the parent it is false, when the child
+ * is gone. */
+static bool is_child_for_it(void)
+{
+    int fds[2];
+    pid_t parent = getpid();
+    if (pipe(fds) != 0)
+        die("there is no pipe for a process of its own");
+    pid_t child = fork();
+    if (child < 0)
+        die("a process of its own could not be started");
+    if (child == 0) {
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent ||
+            dup2(fds[1], FD) != FD || fcntl(FD, F_SETFD, FD_CLOEXEC) != 0)
+            _exit(1);
+        close(fds[0]);
+        close(fds[1]);
+        return true;
+    }
+    close(fds[1]);
+    relay(fds[0], child);
+    close(fds[0]);
+    kill(child, SIGKILL);
+    while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {
+    }
+    return false;
+}
+
 /* --- request and answer --- */
 
 static bool fill(size_t size)
@@ -149,12 +248,10 @@ static bool fill(size_t size)
     while (in.size < size) {
         if (mp_buf_reserve(&in, size - in.size) != MP_OK)
             die("out of memory");
-        ssize_t got = read(FD, in.data + in.size, size - in.size);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
+        size_t got = read_some(FD, in.data + in.size, size - in.size);
+        if (got == 0)
             return false;
-        in.size += (size_t)got;
+        in.size += got;
     }
     return true;
 }
@@ -192,15 +289,28 @@ static void push_unit(lua_State *L, struct mp_mp_reader *r)
     }
 }
 
-static int check_read(lua_State *L)
+/* Takes a request into `in`; its size. */
+static uint32_t take_request(void)
 {
-    mp_buf_clear(&in);
     if (!fill(4))
         _exit(0); /* the host needs it no more */
     const uint8_t *at = in.data;
     uint32_t size = at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
     if (!fill(4 + (size_t)size))
         _exit(0);
+    return size;
+}
+
+static int check_read(lua_State *L)
+{
+    /* A collection in a child would touch, and so copy, all that it shares with this process. */
+    lua_gc(L, LUA_GCSETPAUSE, GC_PAUSE);
+    lua_gc(L, LUA_GCCOLLECT, 0);
+    uint32_t size = take_request();
+    while (!is_child_for_it()) {
+        mp_buf_fini(&in);
+        size = take_request();
+    }
     struct mp_mp_reader r = mp_mp_reader_of(mp_slice_of(in.data + 4, size));
     if (read_array(&r) != 3)
         die("the host sent something else than a unit");
@@ -253,15 +363,8 @@ static void answer(bool is_ok, struct mp_slice bytes)
                             (uint8_t)(bytes.size >> 16), (uint8_t)(bytes.size >> 24), !is_ok};
     const struct mp_slice parts[2] = {mp_slice_of(head, sizeof(head)), bytes};
     is_answered = true;
-    for (unsigned i = 0; i < 2; i++) {
-        size_t sent = 0;
-        while (sent < parts[i].size) {
-            ssize_t size = send(FD, parts[i].data + sent, parts[i].size - sent, MSG_NOSIGNAL);
-            if (size < 0 && errno != EINTR)
-                _exit(0); /* the host is gone */
-            sent += size > 0 ? (size_t)size : 0;
-        }
-    }
+    for (unsigned i = 0; i < 2; i++)
+        write_all(parts[i]);
 }
 
 static int check_send(lua_State *L)

@@ -3,6 +3,6 @@
  * describe a module is Lua's matter (lua/mpreg/runtime/check.lua). */
 #pragma once
 
-/* Tries one unit. argv: the host's process id, and the folder of the Lua library. Descriptor 3 is
- * the socket to the host. Returns the exit code: 0 once it has answered. */
+/* Tries units, one after the other, until the host closes the socket, which is descriptor 3. argv:
+ * the host's process id, and the folder of the Lua library. Returns the exit code. */
 int mp_check_main(int argc, char **argv);

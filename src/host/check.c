@@ -1,13 +1,12 @@
-/* A unit is tried in a process of its own (src/check) with a socket to it. One request goes there:
- * a u32 size and an array [unit, [units that it may require besides], what workers are told of the
- * node]; one answer comes back: a u32 size, a byte that says what it is (0: the array of the
+/* A unit is tried in a process of its own (src/check) with a socket to it. A request goes there: a
+ * u32 size and an array [unit, [units that it may require besides], what workers are told of the
+ * node]; an answer comes back: a u32 size, a byte that says what it is (0: the array of the
  * modules' metadata; 1: an ERROR map) and so many bytes. Numbers are little-endian. Then the
- * process has done its work. It is not trusted: what it sends is checked as bytes from a socket
- * are.
+ * process is ready for the next one: each unit is loaded in a child that it forks. It is not
+ * trusted: what it sends is checked as bytes from a socket are.
  *
- * Starting one takes some tens of milliseconds, more than most checks; so after the first check one
- * is kept ready, and started anew whenever it was used. Hashes are made on libuv's threads, since a
- * unit may have 32 MiB.
+ * Starting one takes some tens of milliseconds, more than most checks; so it is kept for a while
+ * after the last check. Hashes are made on libuv's threads, since a unit may have 32 MiB.
  *
  * The processes run with a nice value of 5, so whoever serves calls gets the processor first and
  * most of it. SCHED_IDLE would be gentler still, but beside busy workers it starves: with two
@@ -63,7 +62,7 @@ struct process {
     uv_poll_t poll;
     int fd;
     int watched;
-    struct job *job; /* NULL: it is ready for one, or has done it */
+    struct job *job; /* NULL: it is ready for one */
     size_t sent;     /* of its request */
     struct mp_buf in;
     mp_time until; /* of the job */
@@ -218,7 +217,7 @@ static void write_request(struct process *p)
     watch(p);
 }
 
-/* Whether the answer is there; or the process broke the rules, and its job has ended. */
+/* Ends the job if its answer is there whole, or if the process broke the rules. */
 static void take_answer(struct process *p)
 {
     if (p->in.size < HEAD_BYTES)
@@ -235,8 +234,15 @@ static void take_answer(struct process *p)
     } else if (size > MP_CHECK_ANSWER_BYTES_MAX) {
         fail(end_process(p), MP_CODE_RESOURCE_EXHAUSTED, "TOO_LARGE",
              "the description of its modules is larger than 33 MiB");
-    } else if (p->in.size >= HEAD_BYTES + (size_t)size) {
-        finish(end_process(p), at[SIZE_BYTES], mp_slice_of(at + HEAD_BYTES, size));
+    } else if (p->in.size > HEAD_BYTES + (size_t)size) {
+        fail(end_process(p), MP_CODE_INTERNAL, "LOAD_CRASHED",
+             "the process that loaded it said more than its answer");
+    } else if (p->in.size == HEAD_BYTES + (size_t)size) {
+        struct job *j = p->job;
+        p->job = NULL;
+        p->sent = 0;
+        finish(j, at[SIZE_BYTES], mp_slice_of(at + HEAD_BYTES, size));
+        mp_buf_fini(&p->in);
     }
 }
 
@@ -275,7 +281,7 @@ static void on_socket(uv_poll_t *poll, int status, int events)
         write_request(p);
     if ((events & UV_READABLE) && !p->is_over)
         (void)read_once(p);
-    if (p->is_over)
+    if (!p->job)
         dispatch(h);
 }
 
@@ -379,15 +385,16 @@ static struct job *next_job(struct mp_checks *c)
     return j;
 }
 
-/* Gives jobs to processes, and sees to it that one is ready for the next. */
+/* Gives jobs to processes, and sees to it that there is one for the next. */
 static void dispatch(struct mp_host *h)
 {
     struct mp_checks *c = h->checks;
     uint32_t living = 0;
     while (!c->is_over) {
         struct process *spare = find_spare(c, &living);
-        bool is_wanted = c->job_first || h->now < c->spare_until;
-        if (!spare && is_wanted && living < MP_CHECKS_MAX)
+        bool is_wanted = c->job_first ? !spare && living < MP_CHECKS_MAX
+                                      : living == 0 && h->now < c->spare_until;
+        if (is_wanted)
             spare = start(h);
         if (!c->job_first)
             return;

@@ -151,6 +151,9 @@ static void carry_out(struct mp_host *h, const struct mp_node_effect *e)
     case MP_NODE_READ_UNIT:
         mp_units_read(h, e);
         break;
+    case MP_NODE_READ_MODULE:
+        mp_units_read_module(h, e);
+        break;
     case MP_NODE_LOAD_UNIT:
         mp_units_load(h, e);
         break;

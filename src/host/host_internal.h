@@ -20,6 +20,9 @@
 
 /* Before anything is allocated: how malloc deals with large blocks. */
 void mp_host_memory_init(void);
+/* So many bytes that were kept for long (deployed code, say) have been freed: now and then, what is
+ * free between others is given back to the system. */
+void mp_host_memory_freed(size_t size);
 /* malloc with size classes kept for reuse; aborts never. One for the whole host. */
 struct mp_alloc *mp_host_alloc(void);
 /* malloc that ends the process when there is no memory. */

@@ -15,8 +15,9 @@
 #define CLASS_BYTES_MAX 4096u
 #define CLASS_COUNT     8 /* 32, 64, … 4096 */
 #define KEPT_MAX        1024
-#define MAPPED_BYTES    (8 << 20)  /* blocks that are returned to the system when they are freed */
-#define TRIMMED_BYTES   (16 << 20) /* free memory at the end of the heap that is returned */
+#define MAPPED_BYTES    (8 << 20)   /* blocks that are returned to the system when they are freed */
+#define TRIMMED_BYTES   (16 << 20)  /* free memory at the end of the heap that is returned */
+#define UNTRIMMED_BYTES (256 << 10) /* of what is kept for long: freed, before it is returned */
 
 struct free_block {
     struct free_block *next;
@@ -89,6 +90,20 @@ void mp_host_memory_init(void)
 #ifdef M_MMAP_THRESHOLD
     mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES);
     mallopt(M_TRIM_THRESHOLD, TRIMMED_BYTES);
+#endif
+}
+
+void mp_host_memory_freed(size_t size)
+{
+#ifdef M_MMAP_THRESHOLD
+    static size_t freed;
+    freed += size;
+    if (freed < UNTRIMMED_BYTES)
+        return;
+    freed = 0;
+    malloc_trim(0);
+#else
+    (void)size;
 #endif
 }
 

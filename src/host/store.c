@@ -251,8 +251,10 @@ static bool open_file(struct mp_store *s, bool is_temporary, struct mp_text *why
     const char *settings = is_temporary
                                ? "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
                                  "PRAGMA synchronous = OFF; PRAGMA journal_size_limit = 1048576;"
+                                 "PRAGMA cache_size = -256;"
                                : "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
-                                 "PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 1048576;";
+                                 "PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 1048576;"
+                                 "PRAGMA cache_size = -256;";
     return sqlite3_exec(s->db, settings, NULL, NULL, NULL) == SQLITE_OK || fail(s, why);
 }
 

@@ -160,6 +160,19 @@ void mp_units_read(struct mp_host *h, const struct mp_node_effect *e)
     mp_store_read_unit(h->store, e->id, e->payload.bytes, on_found);
 }
 
+/* The node's own files were read before it started, and stay. */
+void mp_units_read_module(struct mp_host *h, const struct mp_node_effect *e)
+{
+    struct mp_node_event ev = {.kind = MP_NODE_FOUND,
+                               .stored = {.ticket = e->id, .is_missing = true}};
+    if (e->module < h->modules.own_count) {
+        const struct mp_host_module *m = &h->modules.items[e->module];
+        ev.stored.is_missing = false;
+        ev.stored.bytes = mp_slice_of(m->source, m->source_size);
+    }
+    mp_host_step(h, &ev);
+}
+
 /* --- to the workers --- */
 
 /* The blocks that a unit's large sources lie in while LOADs are sent. */
@@ -415,8 +428,10 @@ void mp_units_unload(struct mp_host *h, const struct mp_node_effect *e)
 {
     struct unit *u = unit_of(h, e->unit);
     mp_assert(u->state == UNIT_LOADED && !u->tickets);
+    size_t size = u->size + u->description.size;
     unload(h, u);
     free_unit(h, u);
+    mp_host_memory_freed(size);
 }
 
 /* --- releases --- */

@@ -275,12 +275,14 @@ static void kept(struct mp_world *w, struct mp_world_node *n, const struct mp_wo
 
 static void found(struct mp_world *w, struct mp_world_node *n, const struct mp_world_job *j)
 {
-    const struct mp_world_unit *u = stored_unit(n, j->hash);
-    const struct mp_node_event ev = {
-        .kind = MP_NODE_FOUND,
-        .stored = {.ticket = j->ticket,
-                   .is_missing = !u,
-                   .bytes = u ? mp_buf_slice(&u->bytes) : (struct mp_slice){0}}};
+    const struct mp_world_unit *u = j->kind == MP_NODE_READ_UNIT ? stored_unit(n, j->hash) : NULL;
+    struct mp_node_event ev = {.kind = MP_NODE_FOUND, .stored = {.ticket = j->ticket}};
+    if (u)
+        ev.stored.bytes = mp_buf_slice(&u->bytes);
+    else if (j->kind == MP_NODE_READ_MODULE)
+        ev.stored.bytes = mp_slice_str("return {}");
+    else
+        ev.stored.is_missing = true;
     mp_world_step(w, n, &ev);
 }
 
@@ -333,6 +335,7 @@ static void carry_out(struct mp_world *w, struct mp_world_node *n, const struct 
         kept(w, n, j);
         break;
     case MP_NODE_READ_UNIT:
+    case MP_NODE_READ_MODULE:
         found(w, n, j);
         break;
     default:
@@ -514,6 +517,7 @@ bool mp_world_code_effect(struct mp_world *w, struct mp_world_node *n,
     case MP_NODE_KEEP_UNIT:
     case MP_NODE_KEEP_ENTRIES:
     case MP_NODE_READ_UNIT:
+    case MP_NODE_READ_MODULE:
         add_job(w, n, e, STORE_LONGEST);
         return true;
     case MP_NODE_LOAD_UNIT:

@@ -265,8 +265,8 @@ static bool is_taken_up(const struct mp_world_node *n, struct mp_slice module)
 {
     struct mp_deploy_entry e;
     const uint8_t *unit = mp_world_release_unit(n, mp_node_release(n->node), module);
-    bool is_live =
-        mp_deploy_find(mp_node_deploy(n->node), module, &e) && e.action != MP_DEPLOY_UNDEPLOY;
+    bool is_live = mp_deploy_find(mp_node_deploy(n->node), module, false, &e) &&
+                   e.action != MP_DEPLOY_UNDEPLOY;
     return is_live ? unit && memcmp(unit, e.unit.data, e.unit.size) == 0 : !unit;
 }
 
@@ -394,7 +394,7 @@ static bool fails(struct mp_world *w, bool is_told, const char *what, uint64_t n
 
 static bool knows(const struct mp_world_node *n, const struct mp_deploy_entry *e)
 {
-    return mp_deploy_knows(mp_node_deploy(n->node), e->module, &e->stamp);
+    return mp_deploy_knows(mp_node_deploy(n->node), e->module, e->is_pipeline, &e->stamp);
 }
 
 static bool is_kept(const struct mp_world *w, const struct mp_world_entry *e)
@@ -418,8 +418,8 @@ static bool check_entry(struct mp_world *w, const struct mp_world_node *first,
     if (knows(n, &e) && kept->request != 0 && w->requests[kept->request - 1].is_refused)
         return fails(w, is_told, "a deploy was refused and is in the history", kept->request);
     if (knows(n, &e) && knows(first, &e) &&
-        mp_deploy_is_overtaken(mp_node_deploy(first->node), e.module, &e.stamp) !=
-            mp_deploy_is_overtaken(mp_node_deploy(n->node), e.module, &e.stamp))
+        mp_deploy_is_overtaken(mp_node_deploy(first->node), e.module, e.is_pipeline, &e.stamp) !=
+            mp_deploy_is_overtaken(mp_node_deploy(n->node), e.module, e.is_pipeline, &e.stamp))
         return fails(w, is_told, "what is overtaken differs at node", n->number + 1u);
     return true;
 }
@@ -445,7 +445,7 @@ static bool check_what_is_live(struct mp_world *w, const struct mp_world_node *n
             is_later(&e.stamp, &last.stamp))
             last = e;
     }
-    bool is_any = mp_deploy_find(mp_node_deploy(n->node), name, &live);
+    bool is_any = mp_deploy_find(mp_node_deploy(n->node), name, false, &live);
     if (is_any != (last.stamp.epoch != 0) ||
         (is_any && (is_later(&last.stamp, &live.stamp) || is_later(&live.stamp, &last.stamp))))
         return fails(w, is_told, "something else is live on node", n->number + 1u);

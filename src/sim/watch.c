@@ -380,7 +380,8 @@ static bool is_provider(const struct mp_world_node *n, const struct mp_world_nod
     struct mp_deploy_entry e;
     if (!mp_world_is_deployed(n, module))
         return mp_world_has_module(other, module);
-    return !mp_deploy_find(mp_node_deploy(n->node), mp_slice_str(mp_world_modules[module]), &e) ||
+    return !mp_deploy_find(mp_node_deploy(n->node), mp_slice_str(mp_world_modules[module]), false,
+                           &e) ||
            mp_deploy_is_in_scope(&e, mp_world_name_of(other->name, data));
 }
 

@@ -25,6 +25,8 @@
 #define HOG_PAUSE_NS       20000000
 #define HOG_PAUSE_NS_MAX   1000000000
 #define ROOM_WAIT_NS       1000000 /* the host does not tell when it made room */
+#define TIDY_IDLE_NS       50000000
+#define TIDY_LATEST_NS     5000000000
 #define RELEASE_BYTES      (128u << 10)
 
 uint64_t mp_worker_now(void)
@@ -199,6 +201,8 @@ static bool spin(struct mp_worker *w)
 static void await_wake(struct mp_worker *w)
 {
     uint64_t wake = wake_time(w);
+    uint64_t tidy = w->wants_tidying ? mp_worker_now() + TIDY_IDLE_NS : MP_NEVER;
+    wake = tidy < wake ? tidy : wake;
     struct pollfd p = {.fd = MP_WORKER_FD_WAKE, .events = POLLIN};
     uint64_t value;
     if (wake != MP_NEVER) {
@@ -231,8 +235,17 @@ static void probe(struct mp_worker *w, uint64_t slept_ns)
     w->short_sleeps = 0;
 }
 
-/* Loading and unloading leave garbage that no call would collect soon: it goes before the first
- * sleep. */
+/* Loading and unloading leave garbage that no call would collect soon. It takes milliseconds to
+ * collect it all, so that waits until nothing came for a while: a deploy comes in several messages,
+ * and other nodes of the machine load the same code meanwhile. A worker that is never idle for so
+ * long does it in the end between two calls. */
+void mp_worker_want_tidying(struct mp_worker *w)
+{
+    if (!w->wants_tidying)
+        w->untidy_since = mp_worker_now();
+    w->wants_tidying = true;
+}
+
 static int tidy(lua_State *L)
 {
     lua_gc(L, LUA_GCCOLLECT, 0);
@@ -251,14 +264,17 @@ static void await_work(struct mp_worker *w)
 {
     if (spin(w))
         return;
-    if (w->wants_tidying)
+    uint64_t began = mp_worker_now();
+    if (w->wants_tidying && began - w->untidy_since >= TIDY_LATEST_NS)
         tidy_up(w);
     if (!mp_ring_prepare_sleep(&w->channel.to_worker))
         return;
-    uint64_t began = mp_worker_now();
     await_wake(w);
     mp_ring_wake(&w->channel.to_worker);
-    probe(w, mp_worker_now() - began);
+    uint64_t slept_ns = mp_worker_now() - began;
+    probe(w, slept_ns);
+    if (w->wants_tidying && slept_ns >= TIDY_IDLE_NS && mp_ring_is_empty(&w->channel.to_worker))
+        tidy_up(w);
 }
 
 int mp_worker_loop(struct mp_worker *w)

@@ -242,7 +242,7 @@ void mp_module_unload(struct mp_worker *w, struct mp_ring_record *record)
     lua_pushinteger(L, (lua_Integer)m.unit);
     call_or_die(L, 1);
     free_gone(w);
-    w->wants_tidying = true;
+    mp_worker_want_tidying(w);
 }
 
 void mp_module_open_release(struct mp_worker *w, struct mp_ring_record *record)
@@ -268,7 +268,7 @@ void mp_module_close_release(struct mp_worker *w, struct mp_ring_record *record)
     lua_rawgeti(L, LUA_REGISTRYINDEX, w->close_ref);
     lua_pushinteger(L, (lua_Integer)m.release);
     call_or_die(L, 1);
-    w->wants_tidying = true;
+    mp_worker_want_tidying(w);
 }
 
 static void send_loaded(struct mp_worker *w, uint32_t number, uint16_t flags)
@@ -327,7 +327,7 @@ void mp_module_load_pending(struct mp_worker *w)
     lua_State *L = w->state.L;
     struct mp_channel_status *status = w->channel.status;
     w->is_set_open = false;
-    w->wants_tidying = w->load_first != NULL;
+    mp_worker_want_tidying(w);
     /* What runs here runs once: compiling it, or collecting behind it, would only delay the start.
      */
     luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);

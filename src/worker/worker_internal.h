@@ -156,8 +156,9 @@ struct mp_worker {
     bool is_configured;
     bool is_stopping;
     bool did_something;
-    bool wants_tidying;
     bool wants_collect; /* the memory limit was met: collect before anything else */
+    bool wants_tidying;
+    uint64_t untidy_since;
 
     /* Lua functions and tables of lua/mpreg/runtime, as registry references */
     int turn_ref;
@@ -212,6 +213,8 @@ struct mp_worker {
 
 /* The only clock. */
 uint64_t mp_worker_now(void);
+/* There is garbage to collect when the worker is idle. */
+void mp_worker_want_tidying(struct mp_worker *w);
 
 /* Starts a message whose body is `lead` bytes and then a payload that the caller appends to
  * w->outbox.payload; size_max bounds it (0: no bound). One at a time. */

@@ -127,9 +127,9 @@ local function some(names)
   return require "mpreg.render.text".few(names or {}, NODES_NAMED_MAX)
 end
 
---- What a node tells, or an empty list.
-local function ask(self, what, list)
-  local answer = self.ask(what, self.seen.values.node)
+--- What a node tells, or an empty list. `options`: of the question.
+local function ask(self, what, list, options)
+  local answer = self.ask(what, self.seen.values.node, options)
   return type(answer) == "table" and type(answer[list]) == "table" and answer[list] or {}
 end
 
@@ -218,6 +218,15 @@ local KINDS = {
   end,
   ID = function(self)
     names_of_nodes(self, function(node) return { node.cluster } end)
+  end,
+  -- Versions of the module that is named, to which it can be rolled back.
+  ["VERSION (earlier)"] = function(self)
+    local name = self.seen.given[1]
+    if not name then return end
+    local entries = ask(self, "history", "entries", { module = name })
+    for _, v in ipairs(require "mpreg.render.deploy".versions { entries = entries }) do
+      self:add(v.version, ("%s, deployed %s"):format(v.hash, v.at))
+    end
   end,
   -- Versions of the function that is called.
   CONSTRAINT = function(self)
@@ -338,7 +347,7 @@ local function end_after(ms)
 end
 
 --- Asks a node, quietly and not for long.
-local function ask_node(what, node)
+local function ask_node(what, node, question)
   if node then
     for _, address in ipairs(node) do
       if not args.address(address) or #address > ADDRESS_BYTES_MAX then return nil end
@@ -347,7 +356,8 @@ local function ask_node(what, node)
   end
   local options = { node = node, timeout = LIVE_TIMEOUT_MS }
   end_after(GIVE_UP_MS)
-  local answer = require "mpreg.cli.connection".ask(options, what)
+  local answer = require "mpreg.cli.connection".ask(options, what, nil,
+    question and { options = question })
   end_after(0)
   return answer and require "mpreg.codec".decode(answer)
 end
@@ -369,7 +379,8 @@ end
 
 --- What may stand in the place of the last of some words.
 ---@param words string[]  after the program's name; the last is the one at the cursor
----@param ask_live? fun(what: string, node?: string[]): table?  asks a node of the cluster
+---@param ask_live? fun(what: string, node?: string[], options?: table): table?  asks a node of the
+---  cluster
 ---@return { [1]: string, [2]: string }[] candidates  and their help; `files` or `folders`: paths
 ---  too, behind that prefix
 function M.candidates(words, ask_live)

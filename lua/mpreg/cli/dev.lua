@@ -264,7 +264,8 @@ local function greet(self, dir)
     output:write(("port %d is taken: use -n %s, or export MPREG_NODE=%s\n"):format(PORT, first,
       first))
   end
-  output:write(("%s is deployed on each save; Ctrl-C stops the nodes\n"):format(text.clean(dir)))
+  local shown = dir == "." and native.realpath(dir) or dir
+  output:write(("%s is deployed on each save; Ctrl-C stops the nodes\n"):format(text.clean(shown)))
   output:flush()
 end
 

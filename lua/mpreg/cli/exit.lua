@@ -52,7 +52,8 @@ function M.of_error(err)
   return BY_CODE[err.code] or M.FAILED
 end
 
--- Of a deploy: nobody was there to take it.
+-- Of a deploy: it was refused before it was looked at; nobody was there to take it.
+local NOT_BEGUN = { BAD_OPTION = true, UNKNOWN_QUERY = true }
 local NOT_TAKEN = { NO_NODE = true, DRAINING = true, SHUTTING_DOWN = true }
 
 --- The exit code of an ERROR that a deploy, a rollback or an undeploy was answered with: the node
@@ -64,8 +65,8 @@ function M.of_deploy(err)
   if code == M.UNSERVED then
     return err.code == "UNAVAILABLE" and NOT_TAKEN[err.reason] and code or M.FAILED
   end
-  -- A node that is older than the command has not begun anything.
-  if code == M.REFUSED then return err.reason == "UNKNOWN_QUERY" and code or M.FAILED end
+  -- A flag that makes no sense, and a node that is older than the command: nothing began.
+  if code == M.REFUSED then return NOT_BEGUN[err.reason] and code or M.FAILED end
   return code
 end
 

@@ -178,9 +178,13 @@ local NAMES = {
     for _, name in ipairs(names_of(listed.pipelines, is_deployed)) do names[#names + 1] = name end
     return names
   end,
-  source = function(_, ask)
+  -- Modules; the functions of one once its name is there.
+  source = function(_, ask, typed)
     local names = names_of(ask("modules").modules)
-    for _, name in ipairs(names_of(ask("functions").functions)) do names[#names + 1] = name end
+    for _, fun in ipairs(ask("functions").functions or {}) do
+      local module = tostring(fun.module) .. "."
+      if typed:sub(1, #module) == module then names[#names + 1] = tostring(fun.name) end
+    end
     return names
   end,
 }
@@ -196,6 +200,18 @@ local function complete_path(typed, width)
       return stat ~= nil and stat.type == "folder"
     end)
   return planner.plan(typed, at, names, width)
+end
+
+--- Completes the VERSION of `:rollback MODULE VERSION`.
+local function complete_version(typed, at, ask, width)
+  local module, from = typed:match("^(%S+)%s+()%S*$", at)
+  if not module then return nil end
+  local planner = require "mpreg.repl.complete"
+  local names = {}
+  for i, v in ipairs(require "mpreg.render.deploy".versions(ask("history", { module = module }))) do
+    names[i] = v.version
+  end
+  return planner.plan(typed, from, planner.beginning(names, typed:sub(from)), width)
 end
 
 --- Completes what stands before the cursor (called on Tab): see mpreg.repl.complete.
@@ -214,8 +230,14 @@ local function complete(repl, typed)
   local c = repl.link.client
   if not c or not c:is_open() then return nil end
   if repl.pending == "" and NAMES[name] then
-    local function ask(what) return c:query(what, nil, { timeout = COMPLETE_S }) or {} end
-    return planner.plan(typed, at, planner.beginning(NAMES[name](repl, ask), typed:sub(at)), width)
+    local function ask(what, options)
+      return c:query(what, nil, { timeout = COMPLETE_S, options = options }) or {}
+    end
+    local word = typed:sub(at)
+    if name == "rollback" and word:find("%s") then
+      return complete_version(typed, at, ask, width)
+    end
+    return planner.plan(typed, at, planner.beginning(NAMES[name](repl, ask, word), word), width)
   end
   -- What follows a command is Lua, or a name as in Lua.
   local before = name and repl.pending == "" and typed:sub(1, at - 1) or ""

@@ -17,7 +17,8 @@ M.command = {
       complete = "MODULE (live)" },
   },
   flags = {
-    { "--to", "VERSION", "That version, or the latest that fits: ^1.2, <2, and so on." },
+    { "--to", "VERSION", "That version, or the latest that fits: ^1.2, <2, and so on.",
+      complete = "VERSION (earlier)" },
     args.TIMEOUT, args.NODE, args.OUTPUT, args.HELP,
   },
 }

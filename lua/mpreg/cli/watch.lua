@@ -190,10 +190,17 @@ end
 function M.error_line(err, opts)
   local name = text.clean(err.code or "UNKNOWN")
   if err.reason then name = name .. "/" .. text.clean(err.reason) end
-  local where = type(err.node) == "string" and " on " .. text.clean(err.node) or ""
+  local where = type(err.node) == "string" and " · on " .. text.clean(err.node) or ""
   return ("%s %s: %s%s · %s"):format(text.painter(opts and opts.color)("bold red", "error:"), name,
     text.clean((tostring(err.message):gsub("\n+$", ""))), where,
     opts and opts.end_text or "the old version stays")
+end
+
+local function is_unchanged(answer)
+  for _, module in ipairs(render.modules(answer)) do
+    if module.hash ~= module.previous then return false end
+  end
+  return true
 end
 
 local function tell(self, action, answer)
@@ -215,23 +222,37 @@ local function is_unreachable(err)
     or err.reason == "CONNECTION_LOST" or err.reason == "NODE_LOST"
 end
 
---- Undeploys what was deployed and is not to be any more. ERROR if that failed.
-local function undeploy_gone(self, c, wanted)
-  local names = {}
-  for name in pairs(self.deployed) do
-    if not wanted[name] then names[#names + 1] = name end
+--- What tells a module of an answer from a pipeline of its name.
+local function key_of(module)
+  return (module.kind == "pipeline" and "pipeline " or "module ") .. module.module
+end
+
+-- Somebody else was quicker.
+local GONE = { UNKNOWN_MODULE = true, NOT_DEPLOYED = true }
+
+--- What was deployed and is not to be any more.
+local function gone(self, wanted)
+  local keys = {}
+  for key in pairs(self.deployed) do
+    if not wanted[key] then keys[#keys + 1] = key end
   end
-  table.sort(names)
-  for _, name in ipairs(names) do
+  table.sort(keys)
+  return keys
+end
+
+--- Undeploys it. ERROR if that failed.
+local function undeploy_gone(self, c, wanted)
+  for _, key in ipairs(gone(self, wanted)) do
+    local kind, name = key:match("^(%S+) (.*)$")
     if self.query.only or self.query.skip then
       self.output:note(("%s has no file any more, but stays live: mpreg undeploy %s"):format(name,
         name))
     else
-      local answer, err = change.ask(c, "undeploy", { options = { module = name } })
-      if not answer and err.reason ~= "UNKNOWN_MODULE" then return err end
+      local answer, err = change.ask(c, "undeploy", { options = { module = name, kind = kind } })
+      if not answer and not GONE[err.reason] then return err end
       if answer then tell(self, "undeploy", answer) end
     end
-    self.deployed[name] = nil
+    self.deployed[key] = nil
   end
 end
 
@@ -251,13 +272,17 @@ local function send(self, modules, bytes)
       c:close()
       return err
     end
-    tell(self, "deploy", answer)
-    for _, module in ipairs(render.modules(codec.decode(answer))) do
-      if type(module.module) == "string" then wanted[module.module] = true end
+    local decoded = codec.decode(answer)
+    for _, module in ipairs(render.modules(decoded)) do
+      if type(module.module) == "string" then wanted[key_of(module)] = true end
+    end
+    -- Where a file is gone, that is the news.
+    if self.output.json or not is_unchanged(decoded) or #gone(self, wanted) == 0 then
+      tell(self, "deploy", answer)
     end
   end
   err = undeploy_gone(self, c, wanted)
-  for name in pairs(wanted) do self.deployed[name] = true end
+  for key in pairs(wanted) do self.deployed[key] = true end
   c:close()
   return err
 end
@@ -310,7 +335,7 @@ function Watch:look()
   err = unit.check(modules)
   if err then return refuse(self, err) end
   local bytes = unit.encode(modules)
-  if bytes == self.sent and not self.is_dirty then return nil end
+  if bytes == self.sent and not (self.is_dirty or self.said) then return nil end
   err = send(self, modules, bytes)
   self.is_dirty = false
   if err then return fail(self, err) end

@@ -20,11 +20,15 @@ local function known(value) return type(value) == "string" and value ~= "" end
 ---@return string
 function M.short(hash) return known(hash) and text.clean(hash):sub(1, HASH_DIGITS) or "" end
 
---- `1.2.0 (3fa9c1d2)`, or what is known of it.
+--- `1.2.0 (3fa9c1d2)`, `1.2.0+3fa9c1d2`, or what is known of it.
 local function identity(version, hash)
   local digits = M.short(hash)
   if not known(version) then return digits end
-  return digits == "" and text.clean(version) or ("%s (%s)"):format(text.clean(version), digits)
+  local ending = version:sub(-#digits - 1)
+  if digits == "" or ending == "+" .. digits or ending == "." .. digits then
+    return text.clean(version)
+  end
+  return ("%s (%s)"):format(text.clean(version), digits)
 end
 
 local VERBS = { deploy = "deployed", rollback = "rolled back", undeploy = "undeployed" }
@@ -62,8 +66,11 @@ function M.modules(answer)
   return { answer }
 end
 
-local function failure_text(err)
-  if type(err) ~= "table" then return "" end
+local BEHIND = "catches up before it serves"
+
+local function note_of(node)
+  local err = node.error
+  if type(err) ~= "table" then return node.state == "behind" and BEHIND or "" end
   local name = tostring(err.code or "UNKNOWN")
   if err.reason then name = name .. "/" .. tostring(err.reason) end
   return ("%s: %s"):format(name, tostring(err.message or ""))
@@ -85,7 +92,7 @@ function M.nodes(nodes, opts)
   local rows = {}
   for i, node in ipairs(nodes) do
     rows[i] = { node.node, node.state,
-      type(node.ms) == "number" and text.duration(node.ms) or "", failure_text(node.error) }
+      type(node.ms) == "number" and text.duration(node.ms) or "", note_of(node) }
   end
   return with_notes({
     { title = "NODE" }, { title = "STATE", styles = M.STATE_STYLES },
@@ -93,7 +100,14 @@ function M.nodes(nodes, opts)
   }, rows, opts)
 end
 
---- All of an answer: a line for each module, then the nodes.
+local function are_all_live(nodes)
+  for _, node in ipairs(nodes) do
+    if node.state ~= "live" then return false end
+  end
+  return true
+end
+
+--- All of an answer: a line for each module, then the nodes, if anything happened to them.
 ---@param action "deploy"|"rollback"|"undeploy"
 ---@param answer table
 ---@param opts? { width?: number, color?: boolean, was?: table }
@@ -101,8 +115,10 @@ end
 function M.text(action, answer, opts)
   local out = {}
   for i, module in ipairs(M.modules(answer)) do out[i] = M.line(action, module, opts) .. "\n" end
-  if type(answer.nodes) == "table" and #answer.nodes > 0 then
-    out[#out + 1] = "\n" .. M.nodes(answer.nodes, opts)
+  local nodes = answer.nodes
+  local is_quiet = answer.unchanged == true and type(nodes) == "table" and are_all_live(nodes)
+  if type(nodes) == "table" and #nodes > 0 and not is_quiet then
+    out[#out + 1] = "\n" .. M.nodes(nodes, opts)
   end
   return table.concat(out)
 end
@@ -112,6 +128,26 @@ end
 ---@return string
 function M.moment(at)
   return type(at) == "number" and os.date("%Y-%m-%dT%H:%M:%S", math.floor(at / 1000)) or ""
+end
+
+--- Where a rollback may lead: the versions in a history that are not live, the newest first.
+---@param history table  the answer
+---@return { version: string, hash: string, at: string, kind: string }[]
+function M.versions(history)
+  local live, list, seen = {}, {}, {}
+  for _, entry in ipairs(history.entries or {}) do
+    if entry.state == "live" and known(entry.hash) then live[entry.hash] = true end
+  end
+  for _, entry in ipairs(history.entries or {}) do
+    local version = entry.version
+    if entry.action == "deploy" and known(version) and not live[entry.hash] and not seen[version]
+    then
+      seen[version] = true
+      list[#list + 1] = { version = version, hash = M.short(entry.hash), at = M.moment(entry.at),
+        kind = entry.kind }
+    end
+  end
+  return list
 end
 
 local function scope(entry)
@@ -124,17 +160,25 @@ end
 ---@param opts? { width?: number, color?: boolean }
 ---@return string
 function M.history(history, opts)
-  local rows = {}
+  local rows, kinds, has_pipeline = {}, {}, false
   for i, entry in ipairs(history.entries or {}) do
     rows[i] = { M.moment(entry.at), entry.action, known(entry.version) and entry.version or "",
       M.short(entry.hash), M.short(entry.previous), known(entry.by) and entry.by or "", entry.node,
       entry.state, scope(entry) }
+    kinds[i] = known(entry.kind) and entry.kind or ""
+    has_pipeline = has_pipeline or entry.kind == "pipeline"
   end
-  return with_notes({
+  local columns = {
     { title = "WHEN", whole = true }, { title = "ACTION" }, { title = "VERSION" },
     { title = "HASH", whole = true }, { title = "PREVIOUS", whole = true }, { title = "BY" },
     { title = "NODE" }, { title = "STATE", styles = M.STATE_STYLES },
-  }, rows, opts)
+  }
+  -- Of a name that a module and a pipeline may have.
+  if has_pipeline then
+    table.insert(columns, 3, { title = "KIND" })
+    for i, row in ipairs(rows) do table.insert(row, 3, kinds[i]) end
+  end
+  return with_notes(columns, rows, opts)
 end
 
 return M

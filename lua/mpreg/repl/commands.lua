@@ -140,11 +140,56 @@ local function module_of(functions, name)
   return name
 end
 
+local function is_known(modules, listed, name)
+  for _, list in ipairs { modules.modules, modules.pipelines or {} } do
+    for _, item in ipairs(list) do
+      if item.name == name then return true end
+    end
+  end
+  for _, fun in ipairs(listed.functions) do
+    if fun.module == name then return true end
+  end
+  return false
+end
+
+--- The name of a module, pipeline or function that is nearest to one that there is not.
+local function nearest_of(modules, listed, name)
+  local names = {}
+  for _, list in ipairs { modules.modules, modules.pipelines or {}, listed.functions } do
+    for _, item in ipairs(list) do names[#names + 1] = text.clean(item.name) end
+  end
+  return suggest.nearest(name, names)
+end
+
+--- A node that has loaded a module which this one has not and which is not deployed.
+local function holder_of(repl, listed, module)
+  local holder
+  for _, list in ipairs { listed.modules, listed.pipelines or {} } do
+    for _, item in ipairs(list) do
+      if item.name == module then
+        if item.origin == "deployed" and item.live then return nil end
+        for _, node in ipairs(item.nodes or {}) do
+          if node == repl.link.name then return nil end
+        end
+        holder = holder or (item.nodes or {})[1]
+      end
+    end
+  end
+  return holder
+end
+
 function run.source(repl, name)
   local listed = ask(repl, "functions")
-  if not listed then return end
+  local modules = listed and ask(repl, "modules")
+  if not modules then return end
   local module, fun = module_of(listed.functions, name)
-  local answer = ask(repl, "source", { module = module })
+  if not fun and not is_known(modules, listed, module) then
+    local near = nearest_of(modules, listed, module)
+    return repl:fail { code = "NOT_FOUND", reason = "UNKNOWN_NAME",
+      message = ("there is no function, module or pipeline %s"):format(text.clean(name)),
+      hint = near and ("did you mean %s?"):format(near) or ":functions lists what there is" }
+  end
+  local answer = ask(repl, "source", { module = module, on = holder_of(repl, modules, module) })
   if not answer then return end
   local source = require "mpreg.render.source"
   local title = ("-- %s %s"):format(text.clean(module), text.clean(answer.version or ""))

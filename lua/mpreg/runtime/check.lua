@@ -123,7 +123,8 @@ local function load_all(native, module, numbers, seconds)
   local ok, err = pcall(load_each)
   local late = native.deadline(nil)
   if late then
-    return failure.new("INVALID_ARGUMENT", late, { reason = "LOAD_TIMEOUT" })
+    return failure.new("INVALID_ARGUMENT", late, { reason = "LOAD_TIMEOUT",
+      hint = "what takes long belongs into a function, not beside it" })
   end
   if not ok then
     err = module.load_error(current, err)
@@ -163,5 +164,9 @@ return function(native)
   local module = require "mpreg.runtime.module"
   require("mpreg.runtime.sandbox").protect()
   jit.off() -- compiled code would not heed the deadline
+  -- What all modules need is there before the first one comes.
+  for _, name in ipairs { "mpreg.runtime.failure", "mpreg.pipeline", "mpreg.codec" } do
+    require(name)
+  end
   native.send(check(native, module))
 end

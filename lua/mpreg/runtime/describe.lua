@@ -28,15 +28,18 @@ local function is_pipeline(value)
   return library ~= nil and library.is_pipeline(value)
 end
 
---- Reads the comments, while the source is there.
+--- Keeps the source for its comments, which are read when somebody asks for one.
 ---@param entry table
 function M.read(entry)
-  local info = { blocks = {}, chunk = "@" .. entry.file }
-  if entry.source:find("---", 1, true) then
-    info.blocks = doc.parse(entry.source)
-    info.source = entry.source
+  local has_comments = entry.source:find("---", 1, true) ~= nil
+  docs[entry.env] = { chunk = "@" .. entry.file, source = has_comments and entry.source or nil }
+end
+
+local function blocks_of(info)
+  if not info.blocks then
+    info.blocks = info.source and doc.parse(info.source) or {}
   end
-  docs[entry.env] = info
+  return info.blocks
 end
 
 --- The block of a function that was made elsewhere (wrapped, say): the one before the line that
@@ -45,12 +48,12 @@ local function block_by_name(info, name)
   if not info.source then
     return nil
   end
-  local number = 0
+  local number, blocks = 0, blocks_of(info)
   for line in (info.source .. "\n"):gmatch("(.-)\n") do
     number = number + 1
-    if info.blocks[number] and (line:match("^%s*[%w_]+%.([%w_]+)%s*=") == name
+    if blocks[number] and (line:match("^%s*[%w_]+%.([%w_]+)%s*=") == name
         or line:match("^%s*([%w_]+)%s*=") == name) then
-      return info.blocks[number]
+      return blocks[number]
     end
   end
   return nil
@@ -59,8 +62,17 @@ end
 local function block_of(entry, name, func)
   local place = debug.getinfo(func, "S")
   local info = docs[getfenv(func)]
-  local block = info and info.chunk == place.source and info.blocks[place.linedefined]
+  local block = info and info.chunk == place.source and blocks_of(info)[place.linedefined]
   return block or block_by_name(docs[entry.env], name)
+end
+
+--- Whether any function in the source may say that it returns a list: workers, which want to know
+--- only that, need not read most modules' comments.
+local function has_lists(info)
+  if info and info.has_lists == nil then
+    info.has_lists = info.source ~= nil and info.source:find("@return[^\n]*%[%]") ~= nil
+  end
+  return info and info.has_lists
 end
 
 --- Whether the function's `@return` says that it is a list.
@@ -69,6 +81,9 @@ end
 ---@param func function
 ---@return boolean
 function M.returns_list(entry, name, func)
+  if not has_lists(docs[entry.env]) and not has_lists(docs[getfenv(func)]) then
+    return false
+  end
   local block = block_of(entry, name, func)
   return block ~= nil and block.returns ~= nil and block.returns:find("%[%]$") ~= nil
 end
@@ -263,7 +278,8 @@ end
 ---@return table
 function M.metadata(entry, kind, functions)
   local info = docs[entry.env]
-  local text = info and info.blocks.module and info.blocks.module.doc
+  local about = info and blocks_of(info).module
+  local text = about and about.doc
   if kind == "pipeline" then
     local graph = pipelines().graph(entry.value)
     return { kind = kind, name = graph.name, graph = graph, doc = text }

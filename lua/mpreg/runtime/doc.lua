@@ -9,6 +9,7 @@ local M = {}
 ---@field params { name: string, type: string?, doc: string? }[]
 ---@field returns string?
 
+local CR = 13
 local OPENING, CLOSING = { ["{"] = true, ["("] = true, ["<"] = true, ["["] = true },
   { ["}"] = true, [")"] = true, [">"] = true, ["]"] = true }
 
@@ -98,9 +99,12 @@ end
 ---@param source string
 ---@return table<integer|"module", mpreg.doc.Block>
 function M.parse(source)
-  local blocks, lines, number = {}, nil, 0
+  local blocks, lines, number, at = {}, nil, 0, 1
   local has_code = false
-  for line in (source .. "\n"):gmatch("(.-)\r?\n") do
+  while at <= #source + 1 do
+    local stop = source:find("\n", at, true) or #source + 1
+    local line = source:sub(at, source:byte(stop - 1) == CR and stop - 2 or stop - 1)
+    at = stop + 1
     number = number + 1
     local comment = line:match("^%s*%-%-%-(.*)$")
     if comment and comment:sub(1, 1) ~= "-" then

@@ -652,11 +652,14 @@ end
 function M.mentions(module)
   if not module.mentions then
     local names, known = {}, {}
-    for name in module.source:gmatch("require%s*%(?%s*[\"']([%w_.-]+)[\"']") do
-      if not known[name] then
+    local at = module.source:find("require", 1, true)
+    while at do
+      local name = module.source:match("^%s*%(?%s*[\"']([%w_.-]+)[\"']", at + #"require")
+      if name and not known[name] then
         known[name] = true
         names[#names + 1] = name
       end
+      at = module.source:find("require", at + 1, true)
     end
     module.mentions = names
   end

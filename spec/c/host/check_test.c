@@ -347,22 +347,25 @@ static void processes_that_fail_by_themselves_are_not_started_for_ever(void **st
     close(fd);
 }
 
-static void each_unit_has_a_process_of_its_own(void **state)
+static void each_unit_has_a_process_of_its_own_of_one_parent(void **state)
 {
     (void)state;
-    static const char born[] = "local stat = io.open('/proc/self/stat'):read('*a')\n"
-                               "local f = io.open('times', 'a')\n"
-                               "f:write(stat:match('^%d+'), '\\n')\n"
-                               "f:close()\n"
-                               "return {n = 1}";
+    static const char born[] =
+        "local stat = io.open('/proc/self/stat'):read('*a')\n"
+        "local f = io.open('times', 'a')\n"
+        "f:write(stat:match('^%d+'), ' ', stat:match('%) %S+ (%d+)'), '\\n')\n"
+        "f:close()\n"
+        "return {n = 1}";
     int first = 0;
     int second = 0;
+    int parents[2] = {0, 1};
     try_all((const char *const[]){born, born, NULL});
     FILE *f = fopen("times", "r");
     assert_non_null(f);
-    assert_int_equal(fscanf(f, "%d\n%d\n", &first, &second), 2);
+    assert_int_equal(fscanf(f, "%d %d\n%d %d\n", &first, &parents[0], &second, &parents[1]), 4);
     fclose(f);
-    assert_int_not_equal(first, second); /* one process tries one unit */
+    assert_int_not_equal(first, second);      /* one process tries one unit, */
+    assert_int_equal(parents[0], parents[1]); /* and nothing is started for the next */
     assert_good(1);
     assert_good(2);
 }
@@ -383,7 +386,7 @@ int main(int argc, char **argv)
         TEST(more_than_64_that_wait_are_refused),
         TEST(what_the_node_has_is_handed_over_and_no_unit_is_refused),
         TEST(processes_that_fail_by_themselves_are_not_started_for_ever),
-        TEST(each_unit_has_a_process_of_its_own),
+        TEST(each_unit_has_a_process_of_its_own_of_one_parent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,13 +26,22 @@ local ANSWERS = {
       { name = "stats", version = "1.0.0", origin = "loaded", live = true, nodes = { "n1" } } },
     pipelines = { { name = "house", nodes = { "n1" }, origin = "deployed" } },
   },
+  history = { module = "geo", entries = {
+    { at = 0, action = "rollback", version = "1.0.0", hash = "aa", state = "live" },
+    { at = 0, action = "undeploy", version = codec.null, hash = codec.null, state = "superseded" },
+    { at = 0, action = "deploy", version = "1.1.0", hash = "bb", state = "superseded" },
+    { at = 0, action = "deploy", version = "1.1.0", hash = "bb", state = "superseded" },
+    { at = 0, action = "deploy", version = "1.0.0", hash = "aa", state = "superseded" },
+    { at = 0, action = "deploy", version = "0.9.0", hash = "cc", state = "overtaken" },
+  } },
 }
 
 local asked
 before_each(function() asked = {} end)
 
-local function ask(what, nodes)
+local function ask(what, nodes, options)
   asked[#asked + 1] = nodes and what .. " " .. table.concat(nodes, " ") or what
+  if options and options.module then asked[#asked] = asked[#asked] .. " of " .. options.module end
   return ANSWERS[what]
 end
 
@@ -236,6 +245,16 @@ describe("cli.complete", function()
     _, found = offers "dev "
     assert.equal("", found.folders)
     assert.same({}, (offers "node --par"))
+  end)
+
+  it("completes versions that a module can be rolled back to", function()
+    assert.are.same({ "0.9.0", "1.1.0" }, (offers "rollback geo --to "))
+    assert.are.same({ "history of geo" }, asked)
+    assert.are.same({ "--to=1.1.0" }, (offers "rollback geo --to=1"))
+    assert.truthy(help_of("rollback geo --to ", "1.1.0"):find("^bb, deployed "))
+    asked = {}
+    assert.are.same({}, (offers "rollback --to "))
+    assert.are.same({}, asked)
   end)
 
   it("asks the nodes that the line names", function()

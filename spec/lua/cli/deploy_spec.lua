@@ -124,7 +124,8 @@ n1    live   4.5 ms
       { "UNAVAILABLE", "NODE_LOST", 1 }, { "UNAVAILABLE", "CONNECTION_LOST", 1 },
       { "UNAVAILABLE", "NOT_STAGED", 1 }, { "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", 4 },
       { "PERMISSION_DENIED", "POLICY", 5 }, { "CANCELLED", "INTERRUPTED", 130 },
-      { "UNIMPLEMENTED", "UNKNOWN_QUERY", 2 },
+      { "UNIMPLEMENTED", "UNKNOWN_QUERY", 2 }, { "INVALID_ARGUMENT", "BAD_OPTION", 2 },
+      { "INVALID_ARGUMENT", "BAD_VERSION", 1 },
     }
     for _, case in ipairs(codes) do
       assert.equal(case[3], exit.of_deploy { code = case[1], reason = case[2] }, case[2])

@@ -16,7 +16,8 @@ describe("cli.watch", function()
 
   --- What a node says: every module of the unit is live.
   local function accept(what, query, payload)
-    asked[#asked + 1] = what == "undeploy" and "undeploy " .. query.module or what
+    asked[#asked + 1] = what == "undeploy" and ("undeploy %s %s"):format(query.kind, query.module)
+      or what
     if answer then return answer(what, query, payload) end
     local value = { ms = 1.5, nodes = { { node = "n1", state = "live" } }, modules = {} }
     if what == "undeploy" then
@@ -25,7 +26,8 @@ describe("cli.watch", function()
       assert.is_true(query.force)
       for i, module in ipairs(payload) do
         value.modules[i] = { module = module[1], version = "0.0.0+" .. #module[2],
-          hash = "h" .. module[2] }
+          kind = module[1] == "pipeline" and "pipeline" or "module", hash = "h" .. module[2] }
+        if module[1] == "pipeline" then value.modules[i].module = "a" end
       end
     end
     return value
@@ -146,6 +148,38 @@ describe("cli.watch", function()
     assert.equal("deployed c 0.0.0+9 · 1 node · 1.5 ms\n", follow())
   end)
 
+  it("says only what is gone where the rest is unchanged, and that a folder is back", function()
+    write "a.lua"
+    write "b.lua"
+    start { folder }
+    follow(1)
+    answer = function(what, query, payload)
+      answer = nil
+      local value = accept(what, query, payload)
+      for _, module in ipairs(value.modules) do module.previous = module.hash end
+      value.unchanged = true
+      return value
+    end
+    local unchanged = answer
+    sh "rm b.lua"
+    assert.equal("undeployed b · 1 node · 1.5 ms\n", follow())
+    assert.equal(0, os.execute(("mv %s %s.away"):format(folder, folder)))
+    assert.truthy(follow(1):find("^error: INVALID_ARGUMENT/UNREADABLE: cannot read "))
+    answer = unchanged
+    assert.equal(0, os.execute(("mv %s.away %s"):format(folder, folder)))
+    assert.equal("unchanged · 1 node · 1.5 ms\n", follow(1))
+  end)
+
+  it("tells a module from the pipeline of its name", function()
+    write "a.lua"
+    write "pipeline.lua"
+    start { folder }
+    follow(1)
+    sh "rm pipeline.lua"
+    follow()
+    assert.same({ "deploy", "deploy", "undeploy pipeline a" }, asked)
+  end)
+
   it("undeploys nothing if it is a trial on some nodes", function()
     write "a.lua"
     write "b.lua"
@@ -171,7 +205,7 @@ describe("cli.watch", function()
         message = "a.lua:1: boom" }
     end
     write("a.lua", "error 'boom'")
-    assert.equal("error: INVALID_ARGUMENT/LOAD_ERROR: a.lua:1: boom on n2 · "
+    assert.equal("error: INVALID_ARGUMENT/LOAD_ERROR: a.lua:1: boom · on n2 · "
       .. "the old version stays\n", follow())
     answer = nil
     write "a.lua"

@@ -21,6 +21,23 @@ describe("render.deploy", function()
     assert.equal("unchanged pipeline quakes 1.2.0 (3fa9c1d2)", render.line("deploy", module))
   end)
 
+  it("does not say a hash twice", function()
+    local module = { module = "m", version = "1.2.0+3fa9c1d2", hash = A, previous = B }
+    assert.equal("deployed m 1.2.0+3fa9c1d2, was 1.1.0+a.8a771b02", render.line("deploy", module,
+      { was = { m = { version = "1.1.0+a.8a771b02", hash = B } } }))
+    module.version = "1.2.0+8a771b02"
+    assert.equal("deployed m 1.2.0+8a771b02 (3fa9c1d2), was 8a771b02",
+      render.line("deploy", module))
+  end)
+
+  it("leaves the nodes out where nothing happened", function()
+    local answer = { module = "m", version = "1.0.0", hash = A, previous = A, unchanged = true,
+      nodes = { { node = "n1", state = "live", ms = 0 } } }
+    assert.equal("unchanged m 1.0.0 (3fa9c1d2)\n", render.text("deploy", answer))
+    answer.nodes[1].state = "behind"
+    assert.truthy(render.text("deploy", answer):find("n1    behind", 1, true))
+  end)
+
   it("says what was rolled back and undeployed", function()
     assert.equal("rolled back quakes to 1.1.0 (8a771b02), was 3fa9c1d2", render.line("rollback",
       { module = "quakes", version = "1.1.0", hash = B, previous = A }))
@@ -36,10 +53,10 @@ describe("render.deploy", function()
 deployed geo 1.0.0 (3fa9c1d2), new
 deployed quakes 1.2.0 (8a771b02), was 3fa9c1d2
 
-NODE  STATE      TIME
+NODE  STATE      TIME  NOTE
 n1    live     3.1 ms
 n2    live    12.0 ms
-n3    behind
+n3    behind           catches up before it serves
 ]], render.text("deploy", {
       module = "geo", modules = {
         { module = "geo", version = "1.0.0", hash = A, kind = "module" },
@@ -88,5 +105,19 @@ WHEN                 ACTION    VERSION  HASH      PREVIOUS  BY      NODE  STATE 
         nodes = { "n1", "n2", "n3", "n4" } },
       { at = at - 120000, action = "deploy", version = "1.1.0", hash = B, previous = codec.null,
         by = "bob@pc", node = "n1", state = "overtaken" } } })
+  end)
+
+  it("says which entries are a pipeline's where a module may have its name", function()
+    local out = render.history { module = "m", entries = {
+      { at = 0, action = "deploy", kind = "module", version = "1.0.0", hash = A, by = "ann@pc",
+        node = "n1", state = "live" },
+      { at = 0, action = "deploy", kind = "pipeline", version = "1.0.0", hash = B, by = "ann@pc",
+        node = "n1", state = "live" } } }
+    assert.equal([[
+ACTION  KIND      VERSION
+deploy  module    1.0.0
+deploy  pipeline  1.0.0
+]], (out:gsub("[^\n]*(ACTION  KIND      VERSION).-\n", "%1\n")
+      :gsub("[^\n]*(deploy  %l+ +1%.0%.0).-\n", "%1\n")))
   end)
 end)

@@ -89,7 +89,35 @@ describe("mpreg.repl.commands", function()
       r = connected()
       commands.run(r, "source", "geo.grid.cell")
       assert.equal("-- geo.grid 1.0.0 (3fa9c1d2)\nfunction M.cell() end\n", r.written)
-      assert.same({ module = "geo.grid" }, asked[2][2])
+      assert.same({ module = "geo.grid" }, asked[#asked][2])
+    end)
+
+    it("names what is nearest to a name without a source", function()
+      local r = connected()
+      commands.run(r, "source", "geo.grid.cel")
+      assert.same({ "NOT_FOUND", "did you mean geo.grid.cell?" },
+        { r.errors[1].code, r.errors[1].hint })
+    end)
+
+    it("asks a node for the source that has loaded the module", function()
+      local listed = answers.modules
+      answers.modules = { modules = { { name = "geo.grid", origin = "loaded", live = true,
+        nodes = { "n2", "n3" } } } }
+      local r = connected()
+      r.link.name = "n1"
+      commands.run(r, "source", "geo.grid")
+      assert.same({ module = "geo.grid", on = "n2" }, asked[#asked][2])
+      r = connected()
+      r.link.name = "n3"
+      commands.run(r, "source", "geo.grid")
+      assert.same({ module = "geo.grid" }, asked[#asked][2])
+      answers.modules.modules[2] = { name = "geo.grid", origin = "deployed", live = true,
+        nodes = { "n2" } }
+      r = connected()
+      r.link.name = "n1"
+      commands.run(r, "source", "geo.grid")
+      assert.same({ module = "geo.grid" }, asked[#asked][2])
+      answers.modules = listed
     end)
 
     it("deploys files, rolls back and shows a history", function()

@@ -60,9 +60,11 @@ struct mp_catalog_module {
     uint32_t function_count;
     bool is_pipeline;
     bool is_deployed;
-    bool is_live;           /* deployed: what this node's callers get */
-    bool is_shadowed;       /* loaded: callers get a deployed one of that name */
-    bool is_overtaken;      /* deployed: as core/deploy says; for documents */
+    bool is_live;     /* deployed: what this node's callers get */
+    bool is_shadowed; /* loaded: callers get a deployed one of that name */
+    /* deployed: a change of it was overtaken lately; the node sets it before it asks for the
+     * document */
+    bool is_overtaken;
     bool is_scoped;         /* deployed: only nodes in its scope have it */
     bool is_scope_excluded; /* `scope` lists those that do not */
     struct mp_slice scope;  /* a MessagePack array of nodes' names, or empty */
@@ -153,7 +155,6 @@ struct mp_catalog_deployed {
 
 struct mp_catalog_live {
     uint32_t module;
-    bool is_overtaken;
     bool is_scope_excluded;
     struct mp_slice scope; /* an array of names, copied; empty: everywhere */
 };

@@ -166,10 +166,8 @@ enum mp_err mp_catalog_set_live(struct mp_catalog *c, const struct mp_catalog_li
         MP_TRY(set_scope(c, &items[i]));
     for (uint32_t i = 0; i < c->module_count; i++)
         c->modules[i].is_live = false;
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count; i++)
         c->modules[items[i].module].is_live = true;
-        c->modules[items[i].module].is_overtaken = items[i].is_overtaken;
-    }
     c->live_count = count;
     for (uint32_t i = 0; i < c->module_count; i++)
         c->modules[i].is_shadowed = mp_catalog_is_hidden(c, i);

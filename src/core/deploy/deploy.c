@@ -26,7 +26,8 @@ enum mp_err mp_deploy_new(struct mp_deploy **own_out, const struct mp_deploy_con
     *d = (struct mp_deploy){
         .alloc = a, .defects = cfg->defects, .node_size = (uint8_t)cfg->node.size};
     memcpy(d->node, cfg->node.data, cfg->node.size);
-    mp_map_init(&d->by_name, a);
+    mp_map_init(&d->by_name[0], a);
+    mp_map_init(&d->by_name[1], a);
     mp_map_init(&d->by_unit, a);
     mp_buf_init(&d->fresh, a, 0);
     *own_out = d;
@@ -52,7 +53,8 @@ void mp_deploy_free(struct mp_deploy *d)
     mp_alloc_free(d->alloc, d->modules, d->module_capacity * sizeof(*d->modules));
     mp_alloc_free(d->alloc, d->order, d->order_capacity * sizeof(*d->order));
     mp_alloc_free(d->alloc, d->live, d->live_capacity * sizeof(*d->live));
-    mp_map_fini(&d->by_name);
+    mp_map_fini(&d->by_name[0]);
+    mp_map_fini(&d->by_name[1]);
     mp_map_fini(&d->by_unit);
     mp_buf_fini(&d->fresh);
     mp_alloc_free(d->alloc, d, sizeof(*d));
@@ -60,10 +62,11 @@ void mp_deploy_free(struct mp_deploy *d)
 
 /* --- places --- */
 
-const struct mp_deploy_module *mp_deploy_module_of(const struct mp_deploy *d, struct mp_slice name)
+const struct mp_deploy_module *mp_deploy_module_of(const struct mp_deploy *d, struct mp_slice name,
+                                                   bool is_pipeline)
 {
     uint32_t module;
-    return mp_map_get(&d->by_name, name, &module) ? &d->modules[module] : NULL;
+    return mp_map_get(&d->by_name[is_pipeline], name, &module) ? &d->modules[module] : NULL;
 }
 
 uint32_t mp_deploy_place_of(const struct mp_deploy_module *m, const struct mp_deploy_stamp *stamp)
@@ -91,15 +94,21 @@ const struct mp_deploy_record *mp_deploy_record_at(const struct mp_deploy_module
     return mp_deploy_compare(&found, stamp) == 0 ? m->records[place] : NULL;
 }
 
+static bool is_before(const struct mp_deploy_module *m, struct mp_slice name, bool is_pipeline)
+{
+    int order = mp_slice_compare(m->name, name);
+    return order != 0 ? order < 0 : !m->is_pipeline && is_pipeline;
+}
+
 /* Where a name is, or would go, in a list of modules by name. */
 static uint32_t place_of_name(const struct mp_deploy *d, const uint32_t *list, uint32_t count,
-                              struct mp_slice name)
+                              struct mp_slice name, bool is_pipeline)
 {
     uint32_t low = 0;
     uint32_t high = count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (mp_slice_compare(d->modules[list[middle]].name, name) < 0)
+        if (is_before(&d->modules[list[middle]], name, is_pipeline))
             low = middle + 1;
         else
             high = middle;
@@ -191,11 +200,13 @@ static bool becomes_live(const struct mp_deploy *d, const struct mp_deploy_modul
            mp_has_defect(d->defects, MP_DEFECT_OLDER_ENTRY_WINS);
 }
 
-static void list_module(struct mp_deploy *d, uint32_t module, struct mp_slice name)
+static void list_module(struct mp_deploy *d, uint32_t module, struct mp_slice name,
+                        bool is_pipeline)
 {
+    uint32_t place = place_of_name(d, d->order, d->module_count, name, is_pipeline);
     d->modules[module].name = name;
-    insert_number(d->order, d->module_count, place_of_name(d, d->order, d->module_count, name),
-                  module);
+    d->modules[module].is_pipeline = is_pipeline;
+    insert_number(d->order, d->module_count, place, module);
     d->module_count++;
 }
 
@@ -206,7 +217,7 @@ static bool switch_to(struct mp_deploy *d, uint32_t module, const struct mp_depl
     bool was_live = is_any_live(m);
     m->live = r;
     bool is_live = is_any_live(m);
-    uint32_t place = place_of_name(d, d->live, d->live_count, m->name);
+    uint32_t place = place_of_name(d, d->live, d->live_count, m->name, m->is_pipeline);
     if (is_live && !was_live) {
         insert_number(d->live, d->live_count, place, module);
         d->live_count++;
@@ -255,18 +266,19 @@ static enum mp_err keep(struct mp_deploy *d, uint32_t module, struct mp_slice by
     if (!r)
         return MP_ENOMEM;
     struct mp_slice name = moved(r, bytes, e->module);
-    enum mp_err err = is_new ? mp_map_set(&d->by_name, name, module) : MP_OK;
+    struct mp_map *by_name = &d->by_name[e->is_pipeline];
+    enum mp_err err = is_new ? mp_map_set(by_name, name, module) : MP_OK;
     if (err == MP_OK && !is_unit_known) {
         err = mp_map_set(&d->by_unit, moved(r, bytes, e->unit), 0);
         if (err != MP_OK && is_new)
-            (void)mp_map_remove(&d->by_name, name);
+            (void)mp_map_remove(by_name, name);
     }
     if (err != MP_OK) {
         free_record(d, r);
         return err;
     }
     if (is_new)
-        list_module(d, module, name);
+        list_module(d, module, name, e->is_pipeline);
     commit(d, module, r, out);
     return MP_OK;
 }
@@ -305,7 +317,7 @@ static enum mp_err merge(struct mp_deploy *d, const struct mp_deploy_event *ev,
     }
     uint32_t module = d->module_count;
     const struct mp_deploy_record *known = NULL;
-    if (mp_map_get(&d->by_name, e.module, &module))
+    if (mp_map_get(&d->by_name[e.is_pipeline], e.module, &module))
         known = mp_deploy_record_at(&d->modules[module], &e.stamp);
     if (known) {
         if (!mp_slice_equal(bytes, mp_slice_of(known->bytes, known->size)))

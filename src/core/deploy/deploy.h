@@ -16,7 +16,7 @@
  * all nodes and knows of a trial elsewhere does not overtake it.
  *
  * Modules that were deployed as one unit have entries of their own with one epoch. A pipeline is
- * deployed like a module, and shares one space of names with modules. */
+ * deployed like a module, but has a space of names of its own: a module may have the same name. */
 #pragma once
 
 #include <stdbool.h>
@@ -118,12 +118,11 @@ struct mp_deploy_wish {
  *   INVALID_ARGUMENT/BAD_VERSION            its version is none, or too long
  *   INVALID_ARGUMENT/BAD_OPTION             `expect` is neither digits nor "none"
  *   RESOURCE_EXHAUSTED/TOO_MANY_MODULES, HISTORY_FULL
- *   FAILED_PRECONDITION/EXPECTATION_FAILED  something else is live (both hashes named)
- *   FAILED_PRECONDITION/KIND_DIFFERS        a module under the name of a live pipeline, or so
+ *   FAILED_PRECONDITION/EXPECTATION_FAILED  something else is live (both are named)
  *   ALREADY_EXISTS/VERSION_REUSED           an entry of the module has that version, another hash
  *   FAILED_PRECONDITION/VERSION_LOWER       than the live one
  *
- * The last three are not asked of a forced one, nor of the very content that is live already. */
+ * The last two are not asked of a forced one, nor of the very content that is live already. */
 bool mp_deploy_is_allowed(const struct mp_deploy *d, const struct mp_deploy_wish *w,
                           struct mp_fault *fault, struct mp_text *message, struct mp_text *hint);
 /* The version that it gets: its own, with "+" and 8 hex digits if it is forced or has none ("0.0.0"
@@ -132,20 +131,24 @@ bool mp_deploy_is_allowed(const struct mp_deploy *d, const struct mp_deploy_wish
 MP_MUST_USE enum mp_err mp_deploy_version(const struct mp_deploy_wish *w, struct mp_text *room);
 /* The next stamp's epoch: higher than that of every entry known, and at least the wall clock. */
 uint64_t mp_deploy_next_epoch(const struct mp_deploy *d, int64_t wall_ms);
-/* Fills in what a new entry of e->module says of what was before: parent and previous. Pointers are
- * into the machine. */
+/* Fills in what a new entry of e->module (and e->is_pipeline) says of what was before: parent and
+ * previous. Pointers are into the machine. */
 void mp_deploy_set_parent(const struct mp_deploy *d, struct mp_deploy_entry *e);
 /* What ROLLBACK of a module would make live again: what was live here before the deploy that is
  * live now was made (one further back each time: `origin` of a rollback is followed), or, with
  * `version` (a constraint as for calls), the latest other deploy that matches. After an UNDEPLOY:
  * what that took away. It is always a DEPLOY, whose stamp is the `origin` to be named; pointers are
  * into the machine. False: FAILED_PRECONDITION/NO_PREVIOUS, FAILED_PRECONDITION/NO_VERSION (with
- * those there are), INVALID_ARGUMENT/BAD_VERSION (no constraint), or NOT_FOUND/UNKNOWN_MODULE with
+ * those there are), INVALID_ARGUMENT/BAD_OPTION (no constraint), or NOT_FOUND/UNKNOWN_MODULE with
  * the nearest name as the hint. */
-bool mp_deploy_rollback_target(const struct mp_deploy *d, struct mp_slice module,
+bool mp_deploy_rollback_target(const struct mp_deploy *d, struct mp_slice name,
                                struct mp_slice version, struct mp_deploy_entry *target,
                                struct mp_fault *fault, struct mp_text *message,
                                struct mp_text *hint);
+/* The pipeline of the same name as a target that is a module, or the other way round, that was
+ * deployed together with it and is not live now: it goes back with it. */
+bool mp_deploy_rollback_partner(const struct mp_deploy *d, const struct mp_deploy_entry *target,
+                                struct mp_deploy_entry *partner);
 /* Appends an entry. MP_EINVAL, and nothing is appended: one that the reader would not read. */
 MP_MUST_USE enum mp_err mp_deploy_put_entry(struct mp_buf *out, const struct mp_deploy_entry *e);
 /* MP_ECORRUPT for anything else than what the writer writes. */
@@ -153,31 +156,33 @@ MP_MUST_USE enum mp_err mp_deploy_read_entry(struct mp_slice bytes, struct mp_de
 
 /* --- asking --- */
 
-/* The entry that is live here, also an UNDEPLOY; false: the module was never deployed. */
-bool mp_deploy_find(const struct mp_deploy *d, struct mp_slice module, struct mp_deploy_entry *e);
-/* Live modules and pipelines here in ascending order of name (its bytes), without those that are
- * undeployed; false at the end. */
+/* The entry that is live here, also an UNDEPLOY; false: it was never deployed. */
+bool mp_deploy_find(const struct mp_deploy *d, struct mp_slice name, bool is_pipeline,
+                    struct mp_deploy_entry *e);
+/* Live modules and pipelines here in ascending order of name (its bytes), a module before the
+ * pipeline of its name, without those that are undeployed; false at the end. */
 bool mp_deploy_live_at(const struct mp_deploy *d, uint32_t index, struct mp_deploy_entry *e);
 uint32_t mp_deploy_live_count(const struct mp_deploy *d);
 /* Whether there is an entry of the module with that stamp. */
-bool mp_deploy_knows(const struct mp_deploy *d, struct mp_slice module,
+bool mp_deploy_knows(const struct mp_deploy *d, struct mp_slice module, bool is_pipeline,
                      const struct mp_deploy_stamp *stamp);
 /* Whether a node is in an entry's scope. */
 bool mp_deploy_is_in_scope(const struct mp_deploy_entry *e, struct mp_slice node);
 /* Whether any entry mentions a unit: then it is to be kept. */
 bool mp_deploy_mentions(const struct mp_deploy *d, struct mp_slice unit);
-/* The document of `history`: {"module", "entries": [{epoch, at (Unix ms), action, version, hash
- * (hex; both nil of an undeploy), previous (hex or nil), by, node, state:
- * live|superseded|overtaken, scope: only|skip and nodes if it is not for all}]}, the newest first.
- * `live` is the entry that counts here. MP_ENOENT: the module was never deployed. */
-MP_MUST_USE enum mp_err mp_deploy_put_history(const struct mp_deploy *d, struct mp_slice module,
+/* The document of `history`, of the module and the pipeline of a name: {"module", "entries":
+ * [{epoch, at (Unix ms), action, kind: module|pipeline, version, hash (hex; both nil of an
+ * undeploy), previous (hex or nil), by, node, state: live|superseded|overtaken, scope: only|skip
+ * and nodes if it is not for all}]}, the newest first. `live` is the entry that counts here.
+ * MP_ENOENT: neither was ever deployed. */
+MP_MUST_USE enum mp_err mp_deploy_put_history(const struct mp_deploy *d, struct mp_slice name,
                                               struct mp_buf *out);
 /* Whether an entry of the module was overtaken that was made in the day before `wall_ms`: `modules`
  * marks it so. */
-bool mp_deploy_is_overtaken_lately(const struct mp_deploy *d, struct mp_slice module,
-                                   int64_t wall_ms);
+bool mp_deploy_is_overtaken_lately(const struct mp_deploy *d, struct mp_slice name,
+                                   bool is_pipeline, int64_t wall_ms);
 /* Whether this very entry is overtaken. */
-bool mp_deploy_is_overtaken(const struct mp_deploy *d, struct mp_slice module,
+bool mp_deploy_is_overtaken(const struct mp_deploy *d, struct mp_slice name, bool is_pipeline,
                             const struct mp_deploy_stamp *stamp);
 
 /* --- telling other nodes --- */

@@ -27,6 +27,7 @@ struct mp_deploy_record {
 
 struct mp_deploy_module {
     struct mp_slice name;              /* points into its first record */
+    bool is_pipeline;                  /* which has a space of names of its own */
     struct mp_deploy_record **records; /* ascending by stamp */
     uint32_t count;
     uint32_t capacity;
@@ -39,8 +40,8 @@ struct mp_deploy {
     struct mp_alloc *alloc;
     uint64_t defects;
     struct mp_deploy_module *modules; /* in the order in which they came */
-    uint32_t *order;                  /* of all modules by name */
-    uint32_t *live;                   /* of those that something is live of, by name */
+    uint32_t *order;                  /* of all by name, a module before the pipeline of its name */
+    uint32_t *live;                   /* of those that something is live of, in the same order */
     uint32_t module_count;
     uint32_t live_count;
     uint32_t module_capacity; /* of the three lists, each with its own: a growth may fail between */
@@ -49,9 +50,9 @@ struct mp_deploy {
     uint32_t entry_count;
     uint64_t epoch_max;
     uint64_t digest;
-    struct mp_map by_name; /* module's name → its place in modules */
-    struct mp_map by_unit; /* every unit that is mentioned */
-    struct mp_buf fresh;   /* behind room for the largest header of an array */
+    struct mp_map by_name[2]; /* of modules, of pipelines: name → place in modules */
+    struct mp_map by_unit;    /* every unit that is mentioned */
+    struct mp_buf fresh;      /* behind room for the largest header of an array */
     uint8_t node_size;
     uint8_t node[MP_NODE_NAME_BYTES_MAX];
 };
@@ -77,8 +78,9 @@ static inline struct mp_slice mp_deploy_node_of(const struct mp_deploy *d)
     return mp_slice_of(d->node, d->node_size);
 }
 
-/* The module of that name, or NULL. */
-const struct mp_deploy_module *mp_deploy_module_of(const struct mp_deploy *d, struct mp_slice name);
+/* The module or pipeline of that name, or NULL. */
+const struct mp_deploy_module *mp_deploy_module_of(const struct mp_deploy *d, struct mp_slice name,
+                                                   bool is_pipeline);
 /* How many records of a module come before a stamp: the place of the one that has it, if one does.
  */
 uint32_t mp_deploy_place_of(const struct mp_deploy_module *m, const struct mp_deploy_stamp *stamp);

@@ -1,5 +1,6 @@
-/* What is said to other nodes. A module's digest is a sum over the hashes of its entries' bytes, so
- * it does not depend on the order in which they came. A summary has them all, by name, and whoever
+/* What is said to other nodes. A name's digest is a sum over the hashes of the entries' bytes, of
+ * the module and of the pipeline that have it, so it does not depend on the order in which they
+ * came. A summary has them all, by name, and whoever
  * reads it walks along its own modules beside it: where the digests differ, it sends what it has.
  * Two nodes that do so in turn end with the union. */
 #include "src/base/assert.h"
@@ -11,20 +12,44 @@ uint64_t mp_deploy_digest(const struct mp_deploy *d)
     return d->digest;
 }
 
-static const struct mp_deploy_module *module_at(const struct mp_deploy *d, uint32_t place)
+/* What has one name, from a place in the order on. */
+struct group {
+    struct mp_slice name;
+    uint32_t end; /* the place behind it */
+    uint32_t count;
+    uint64_t digest;
+    size_t bytes;
+};
+
+static struct group group_at(const struct mp_deploy *d, uint32_t place)
 {
-    return &d->modules[d->order[place]];
+    struct group g = {.name = d->modules[d->order[place]].name, .end = place};
+    while (g.end < d->module_count) {
+        const struct mp_deploy_module *m = &d->modules[d->order[g.end]];
+        if (!mp_slice_equal(m->name, g.name))
+            break;
+        g.count += m->count;
+        g.digest += m->digest;
+        g.bytes += m->bytes;
+        g.end++;
+    }
+    return g;
 }
 
 /* --- the summary --- */
 
 static enum mp_err put_summary(const struct mp_deploy *d, struct mp_buf *out)
 {
-    MP_TRY(mp_mp_put_array(out, d->module_count));
-    for (uint32_t i = 0; i < d->module_count; i++) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < d->module_count; i = group_at(d, i).end)
+        count++;
+    MP_TRY(mp_mp_put_array(out, count));
+    for (uint32_t i = 0; i < d->module_count;) {
+        const struct group g = group_at(d, i);
         MP_TRY(mp_mp_put_array(out, 2));
-        MP_TRY(mp_mp_put_str(out, module_at(d, i)->name));
-        MP_TRY(mp_mp_put_uint(out, module_at(d, i)->digest));
+        MP_TRY(mp_mp_put_str(out, g.name));
+        MP_TRY(mp_mp_put_uint(out, g.digest));
+        i = g.end;
     }
     return MP_OK;
 }
@@ -78,25 +103,24 @@ static enum mp_err open_summary(struct mp_slice bytes, struct summary *s)
     return next_item(s);
 }
 
-/* Passes over what comes before one of our modules; whether the summary says the same of it. */
-static enum mp_err find_item(struct summary *s, const struct mp_deploy_module *m, bool *differs,
-                             bool *is_same)
+/* Passes over what comes before one of our names; whether the summary says the same of it. */
+static enum mp_err find_item(struct summary *s, const struct group *g, bool *differs, bool *is_same)
 {
     int order = -1;
-    while (s->has_item && (order = mp_slice_compare(s->name, m->name)) < 0) {
+    while (s->has_item && (order = mp_slice_compare(s->name, g->name)) < 0) {
         *differs = true;
         MP_TRY(next_item(s));
     }
     *is_same = false;
     if (!s->has_item || order != 0)
         return MP_OK;
-    *is_same = s->digest == m->digest;
+    *is_same = s->digest == g->digest;
     if (!*is_same)
         *differs = true;
     return next_item(s);
 }
 
-/* Reads the summary to its end. Of the modules in which it differs those before place `end` fit. */
+/* Reads the summary to its end. Of the names in which it differs those before place `end` fit. */
 static enum mp_err choose(const struct mp_deploy *d, struct mp_slice bytes, size_t bytes_max,
                           uint32_t *end, uint32_t *count, bool *differs)
 {
@@ -104,23 +128,31 @@ static enum mp_err choose(const struct mp_deploy *d, struct mp_slice bytes, size
     size_t size = 0;
     bool is_full = false;
     MP_TRY(open_summary(bytes, &s));
-    for (uint32_t i = 0; i < d->module_count; i++) {
-        const struct mp_deploy_module *m = module_at(d, i);
+    for (uint32_t i = 0; i < d->module_count;) {
+        const struct group g = group_at(d, i);
         bool is_same;
-        MP_TRY(find_item(&s, m, differs, &is_same));
+        MP_TRY(find_item(&s, &g, differs, &is_same));
+        i = g.end;
         if (is_same || is_full)
             continue;
-        is_full = *count != 0 && (size >= bytes_max || m->bytes > bytes_max - size);
+        is_full = *count != 0 && (size >= bytes_max || g.bytes > bytes_max - size);
         if (is_full)
             continue;
-        size += m->bytes;
-        *count += m->count;
-        *end = i + 1;
+        size += g.bytes;
+        *count += g.count;
+        *end = g.end;
     }
     while (s.has_item) {
         *differs = true;
         MP_TRY(next_item(&s));
     }
+    return MP_OK;
+}
+
+static enum mp_err put_module(const struct mp_deploy_module *m, struct mp_buf *out)
+{
+    for (uint32_t i = 0; i < m->count; i++)
+        MP_TRY(mp_mp_put_raw(out, mp_slice_of(m->records[i]->bytes, m->records[i]->size)));
     return MP_OK;
 }
 
@@ -131,12 +163,13 @@ static enum mp_err put_modules(const struct mp_deploy *d, struct mp_slice bytes,
     bool differs = false;
     MP_TRY(open_summary(bytes, &s));
     MP_TRY(mp_mp_put_array(out, count));
-    for (uint32_t i = 0; i < end; i++) {
-        const struct mp_deploy_module *m = module_at(d, i);
+    for (uint32_t i = 0; i < end;) {
+        const struct group g = group_at(d, i);
         bool is_same;
-        MP_TRY(find_item(&s, m, &differs, &is_same));
-        for (uint32_t k = 0; !is_same && k < m->count; k++)
-            MP_TRY(mp_mp_put_raw(out, mp_slice_of(m->records[k]->bytes, m->records[k]->size)));
+        MP_TRY(find_item(&s, &g, &differs, &is_same));
+        for (; i < g.end; i++)
+            if (!is_same)
+                MP_TRY(put_module(&d->modules[d->order[i]], out));
     }
     return MP_OK;
 }

@@ -8,9 +8,10 @@
 
 /* --- what is live --- */
 
-bool mp_deploy_find(const struct mp_deploy *d, struct mp_slice module, struct mp_deploy_entry *e)
+bool mp_deploy_find(const struct mp_deploy *d, struct mp_slice name, bool is_pipeline,
+                    struct mp_deploy_entry *e)
 {
-    const struct mp_deploy_module *m = mp_deploy_module_of(d, module);
+    const struct mp_deploy_module *m = mp_deploy_module_of(d, name, is_pipeline);
     if (!m || !m->live)
         return false;
     mp_deploy_entry_of(m->live, e);
@@ -30,10 +31,10 @@ uint32_t mp_deploy_live_count(const struct mp_deploy *d)
     return d->live_count;
 }
 
-bool mp_deploy_knows(const struct mp_deploy *d, struct mp_slice module,
+bool mp_deploy_knows(const struct mp_deploy *d, struct mp_slice module, bool is_pipeline,
                      const struct mp_deploy_stamp *stamp)
 {
-    const struct mp_deploy_module *m = mp_deploy_module_of(d, module);
+    const struct mp_deploy_module *m = mp_deploy_module_of(d, module, is_pipeline);
     return m && mp_deploy_record_at(m, stamp);
 }
 
@@ -75,10 +76,10 @@ static bool next(struct walk *w)
     return true;
 }
 
-bool mp_deploy_is_overtaken(const struct mp_deploy *d, struct mp_slice module,
+bool mp_deploy_is_overtaken(const struct mp_deploy *d, struct mp_slice name, bool is_pipeline,
                             const struct mp_deploy_stamp *stamp)
 {
-    const struct mp_deploy_module *m = mp_deploy_module_of(d, module);
+    const struct mp_deploy_module *m = mp_deploy_module_of(d, name, is_pipeline);
     const struct mp_deploy_record *record = m ? mp_deploy_record_at(m, stamp) : NULL;
     if (!record)
         return false;
@@ -88,10 +89,10 @@ bool mp_deploy_is_overtaken(const struct mp_deploy *d, struct mp_slice module,
     return w.is_overtaken;
 }
 
-bool mp_deploy_is_overtaken_lately(const struct mp_deploy *d, struct mp_slice module,
-                                   int64_t wall_ms)
+bool mp_deploy_is_overtaken_lately(const struct mp_deploy *d, struct mp_slice name,
+                                   bool is_pipeline, int64_t wall_ms)
 {
-    const struct mp_deploy_module *m = mp_deploy_module_of(d, module);
+    const struct mp_deploy_module *m = mp_deploy_module_of(d, name, is_pipeline);
     uint64_t clock_ms = wall_ms > 0 ? (uint64_t)wall_ms : 0;
     if (!m)
         return false;
@@ -117,10 +118,12 @@ static enum mp_err put_entry(const struct walk *w, struct mp_buf *out)
     const char *state = w->record == w->module->live ? "live"
                         : w->is_overtaken            ? "overtaken"
                                                      : "superseded";
-    MP_TRY(mp_mp_put_map(out, e->scope == MP_DEPLOY_EVERYWHERE ? 9 : 11));
+    MP_TRY(mp_mp_put_map(out, e->scope == MP_DEPLOY_EVERYWHERE ? 10 : 12));
     MP_TRY(mp_mp_put_uint_pair(out, "epoch", e->stamp.epoch));
     MP_TRY(mp_mp_put_uint_pair(out, "at", e->stamp.epoch / 1024));
     MP_TRY(mp_mp_put_str_pair(out, "action", mp_slice_str(actions[e->action])));
+    MP_TRY(mp_mp_put_text(out, "kind"));
+    MP_TRY(mp_mp_put_text(out, e->is_pipeline ? "pipeline" : "module"));
     MP_TRY(mp_mp_put_text(out, "version"));
     MP_TRY(e->version.size != 0 ? mp_mp_put_str(out, e->version) : mp_mp_put_nil(out));
     MP_TRY(put_hash(out, "hash", e->hash));
@@ -136,26 +139,44 @@ static enum mp_err put_entry(const struct walk *w, struct mp_buf *out)
     return mp_mp_put_raw(out, e->nodes);
 }
 
-static enum mp_err put_history(const struct mp_deploy_module *m, struct mp_buf *out)
+/* The entries of both, the newest first; of two with one stamp that of the first. */
+static enum mp_err put_entries(struct walk *a, struct walk *b, struct mp_buf *out)
 {
-    struct walk w = walk_of(m);
-    MP_TRY(mp_mp_put_map(out, 2));
-    MP_TRY(mp_mp_put_str_pair(out, "module", m->name));
-    MP_TRY(mp_mp_put_text(out, "entries"));
-    MP_TRY(mp_mp_put_array(out, m->count));
-    while (next(&w))
-        MP_TRY(put_entry(&w, out));
+    bool has_a = next(a);
+    bool has_b = next(b);
+    while (has_a || has_b) {
+        bool is_a = has_a && (!has_b || mp_deploy_compare(&a->entry.stamp, &b->entry.stamp) >= 0);
+        MP_TRY(put_entry(is_a ? a : b, out));
+        if (is_a)
+            has_a = next(a);
+        else
+            has_b = next(b);
+    }
     return MP_OK;
 }
 
-enum mp_err mp_deploy_put_history(const struct mp_deploy *d, struct mp_slice module,
+static enum mp_err put_history(const struct mp_deploy_module *module,
+                               const struct mp_deploy_module *pipeline, struct mp_buf *out)
+{
+    static const struct mp_deploy_module none;
+    struct walk a = walk_of(module ? module : &none);
+    struct walk b = walk_of(pipeline ? pipeline : &none);
+    MP_TRY(mp_mp_put_map(out, 2));
+    MP_TRY(mp_mp_put_str_pair(out, "module", module ? module->name : pipeline->name));
+    MP_TRY(mp_mp_put_text(out, "entries"));
+    MP_TRY(mp_mp_put_array(out, a.left + b.left));
+    return put_entries(&a, &b, out);
+}
+
+enum mp_err mp_deploy_put_history(const struct mp_deploy *d, struct mp_slice name,
                                   struct mp_buf *out)
 {
-    const struct mp_deploy_module *m = mp_deploy_module_of(d, module);
+    const struct mp_deploy_module *module = mp_deploy_module_of(d, name, false);
+    const struct mp_deploy_module *pipeline = mp_deploy_module_of(d, name, true);
     size_t before = out->size;
-    if (!m)
+    if (!module && !pipeline)
         return MP_ENOENT;
-    enum mp_err err = put_history(m, out);
+    enum mp_err err = put_history(module, pipeline, out);
     if (err != MP_OK)
         out->size = before;
     return err;

@@ -1,7 +1,11 @@
 /* Where a rollback leads. What counts are the entries in whose scope this node is, in their order.
  * Each but an UNDEPLOY stands for a DEPLOY: itself, or a ROLLBACK's origin. A rollback goes from
  * the DEPLOY that is live now to that for which the entry before it stood: so a second one goes
- * further back, and what was rolled back from is not met again. */
+ * further back, and what was rolled back from is not met again.
+ *
+ * A module and a pipeline may have one name. Then it is the one that was changed last that goes
+ * back, a module if both were; and the other one goes with it to what was deployed together with
+ * the target. So what came as one unit goes as one. */
 #include "src/base/assert.h"
 #include "src/core/deploy/deploy_internal.h"
 #include "src/wire/version.h"
@@ -125,7 +129,7 @@ static bool go_to_version(struct search *s, const struct mp_deploy_entry *live,
         mp_text_put(s->message, "not a version constraint: ");
         mp_text_put_slice(s->message, s->version);
         mp_text_put(s->hint, "parts such as =1.2.3 >=1.0 <2 ^1.2 ~1.2.3, joined by commas");
-        return fail(s, MP_CODE_INVALID_ARGUMENT, "BAD_VERSION");
+        return fail(s, MP_CODE_INVALID_ARGUMENT, "BAD_OPTION");
     }
     for (uint32_t i = s->module->count; i-- > 0;)
         if (is_candidate(s->module->records[i], live, &e) &&
@@ -169,35 +173,93 @@ static struct mp_slice nearest(const struct mp_deploy *d, struct mp_slice name)
 static bool fail_unknown(const struct mp_deploy *d, struct search *s)
 {
     struct mp_slice near = nearest(d, s->name);
-    mp_text_put(s->message, "no module ");
+    mp_text_put(s->message, "no module or pipeline ");
     mp_text_put_slice(s->message, s->name);
     mp_text_put(s->message, " was ever deployed here");
     if (near.size != 0) {
         mp_text_put(s->hint, "did you mean ");
         mp_text_put_slice(s->hint, near);
         mp_text_put(s->hint, "?");
+    } else {
+        mp_text_put(s->hint, "mpreg modules lists what is deployed");
     }
     return fail(s, MP_CODE_NOT_FOUND, "UNKNOWN_MODULE");
 }
 
-bool mp_deploy_rollback_target(const struct mp_deploy *d, struct mp_slice module,
+/* --- modules and pipelines --- */
+
+static bool find_target(struct search *s, struct mp_deploy_entry *target)
+{
+    struct mp_deploy_entry entry;
+    mp_deploy_entry_of(s->module->live, &entry);
+    resolve(s->module, &entry);
+    const struct mp_deploy_entry *live = s->module->live->is_undeploy ? NULL : &entry;
+    if (s->version.size != 0)
+        return go_to_version(s, live, target);
+    return go_back(s, live, mp_deploy_place_of(s->module, &entry.stamp), target);
+}
+
+/* The module or pipeline of a name of which anything was ever live here, or NULL. */
+static const struct mp_deploy_module *known(const struct mp_deploy *d, struct mp_slice name,
+                                            bool is_pipeline)
+{
+    const struct mp_deploy_module *m = mp_deploy_module_of(d, name, is_pipeline);
+    return m && m->live ? m : NULL;
+}
+
+static bool was_changed_before(const struct mp_deploy_module *a, const struct mp_deploy_module *b)
+{
+    struct mp_deploy_stamp stamp = mp_deploy_stamp_of(a->live);
+    struct mp_deploy_stamp other = mp_deploy_stamp_of(b->live);
+    return mp_deploy_compare(&stamp, &other) < 0;
+}
+
+bool mp_deploy_rollback_target(const struct mp_deploy *d, struct mp_slice name,
                                struct mp_slice version, struct mp_deploy_entry *target,
                                struct mp_fault *fault, struct mp_text *message,
                                struct mp_text *hint)
 {
-    struct search s = {.module = mp_deploy_module_of(d, module),
-                       .name = module,
-                       .version = version,
-                       .fault = fault,
-                       .message = message,
-                       .hint = hint};
-    if (!s.module || !s.module->live)
+    const struct mp_deploy_module *first = known(d, name, false);
+    const struct mp_deploy_module *second = known(d, name, true);
+    struct search s = {
+        .name = name, .version = version, .fault = fault, .message = message, .hint = hint};
+    if (!first || (second && was_changed_before(first, second))) {
+        const struct mp_deploy_module *swapped = first;
+        first = second;
+        second = swapped;
+    }
+    if (!first)
         return fail_unknown(d, &s);
-    struct mp_deploy_entry entry;
-    mp_deploy_entry_of(s.module->live, &entry);
-    resolve(s.module, &entry);
-    const struct mp_deploy_entry *live = s.module->live->is_undeploy ? NULL : &entry;
-    if (version.size != 0)
-        return go_to_version(&s, live, target);
-    return go_back(&s, live, mp_deploy_place_of(s.module, &entry.stamp), target);
+    s.module = first;
+    if (find_target(&s, target))
+        return true;
+    if (!second)
+        return false;
+    /* What is said is what was said of the first. */
+    char ignored[1];
+    struct mp_text none;
+    struct mp_fault other;
+    mp_text_init(&none, ignored, sizeof(ignored));
+    s = (struct search){.module = second,
+                        .name = name,
+                        .version = version,
+                        .fault = &other,
+                        .message = &none,
+                        .hint = &none};
+    return find_target(&s, target);
+}
+
+bool mp_deploy_rollback_partner(const struct mp_deploy *d, const struct mp_deploy_entry *target,
+                                struct mp_deploy_entry *partner)
+{
+    const struct mp_deploy_module *m = known(d, target->module, !target->is_pipeline);
+    const struct mp_deploy_record *r = m ? mp_deploy_record_at(m, &target->stamp) : NULL;
+    struct mp_deploy_entry live;
+    if (!r || !r->is_here || r->is_undeploy)
+        return false;
+    mp_deploy_entry_of(m->live, &live);
+    mp_deploy_entry_of(r, partner);
+    return partner->action == MP_DEPLOY_DEPLOY && mp_slice_equal(partner->unit, target->unit) &&
+           (m->live->is_undeploy || !mp_slice_equal(live.unit, partner->unit) ||
+            live.place != partner->place);
 }

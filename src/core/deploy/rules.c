@@ -110,9 +110,11 @@ static bool is_expected(struct refusal *r, const struct mp_deploy_entry *live)
     mp_text_put_slice(r->message, is_none ? mp_slice_str("nothing") : expect);
     mp_text_put(r->message, " to be live, but ");
     if (live) {
-        mp_deploy_text_hex(r->message, live->hash, 2 * MP_UNIT_HASH_BYTES);
-        mp_text_put(r->message, " is, version ");
         mp_text_put_slice(r->message, live->version);
+        mp_text_put(r->message, " (");
+        mp_deploy_text_hex(r->message, live->hash,
+                           is_none || expect.size < SHOWN_DIGITS ? SHOWN_DIGITS : expect.size);
+        mp_text_put(r->message, ") is");
     } else {
         mp_text_put(r->message, "nothing is");
     }
@@ -137,23 +139,6 @@ static bool has_room(const struct mp_deploy *d, struct refusal *r, const struct 
     mp_text_put_uint(r->message, MP_DEPLOY_ENTRIES_MAX);
     mp_text_put(r->message, " entries, and more are not kept");
     return refuse(r, MP_CODE_RESOURCE_EXHAUSTED, "HISTORY_FULL");
-}
-
-static bool has_kind_of(struct refusal *r, const struct mp_deploy_entry *live)
-{
-    if (live->is_pipeline == r->w->is_pipeline)
-        return true;
-    const char *kind = live->is_pipeline ? "pipeline" : "module";
-    const char *other = live->is_pipeline ? "module" : "pipeline";
-    mp_text_put_slice(r->message, r->w->module);
-    mp_text_put(r->message, " is the name of a live ");
-    mp_text_put(r->message, kind);
-    mp_text_put(r->message, ", and this is a ");
-    mp_text_put(r->message, other);
-    mp_text_put(r->hint, "give it another name, or undeploy the ");
-    mp_text_put(r->hint, kind);
-    mp_text_put(r->hint, ", or replace it with --force");
-    return refuse(r, MP_CODE_FAILED_PRECONDITION, "KIND_DIFFERS");
 }
 
 /* Whether two versions are the same for users: "1.2" and "1.2.0" are. */
@@ -213,21 +198,22 @@ bool mp_deploy_is_allowed(const struct mp_deploy *d, const struct mp_deploy_wish
     struct mp_text named;
     struct mp_version version = {0};
     struct mp_deploy_entry entry;
-    const struct mp_deploy_module *m = mp_deploy_module_of(d, w->module);
+    const struct mp_deploy_module *m = mp_deploy_module_of(d, w->module, w->is_pipeline);
     const struct mp_deploy_entry *live = NULL;
     mp_text_init(&named, digits, sizeof(digits));
     if (mp_deploy_version(w, &named) != MP_OK ||
         mp_version_read(mp_text_slice(&named), &version) != MP_OK)
         return refuse_version(&r);
-    if (mp_deploy_find(d, w->module, &entry) && entry.action != MP_DEPLOY_UNDEPLOY)
+    if (m && m->live && !m->live->is_undeploy) {
+        mp_deploy_entry_of(m->live, &entry);
         live = &entry;
+    }
     if (!is_expected(&r, live) || !has_room(d, &r, m))
         return false;
-    bool is_same_content =
-        live && live->is_pipeline == w->is_pipeline && mp_slice_equal(live->hash, w->hash);
+    bool is_same_content = live && mp_slice_equal(live->hash, w->hash);
     if (!m || w->is_forced || is_same_content)
         return true;
-    return (!live || has_kind_of(&r, live)) && is_unused(&r, m, mp_text_slice(&named), &version) &&
+    return is_unused(&r, m, mp_text_slice(&named), &version) &&
            (!live || is_no_lower(&r, live, mp_text_slice(&named), &version));
 }
 
@@ -241,7 +227,7 @@ uint64_t mp_deploy_next_epoch(const struct mp_deploy *d, int64_t wall_ms)
 
 void mp_deploy_set_parent(const struct mp_deploy *d, struct mp_deploy_entry *e)
 {
-    const struct mp_deploy_module *m = mp_deploy_module_of(d, e->module);
+    const struct mp_deploy_module *m = mp_deploy_module_of(d, e->module, e->is_pipeline);
     e->parent = (struct mp_deploy_stamp){0};
     e->previous = mp_slice_of(NULL, 0);
     if (!m)

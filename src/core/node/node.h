@@ -73,7 +73,7 @@ enum mp_node_event_kind {
     MP_NODE_RESTORED, /* stored: what KEEP_ENTRIES kept before; told once, before START */
     MP_NODE_CHECKED,  /* stored: the end of CHECK_UNIT */
     MP_NODE_KEPT,     /* stored: the end of KEEP_UNIT or KEEP_ENTRIES */
-    MP_NODE_FOUND,    /* stored: the end of READ_UNIT */
+    MP_NODE_FOUND,    /* stored: the end of READ_UNIT or READ_MODULE */
     MP_NODE_LOADED,   /* stored: the end of LOAD_UNIT */
     MP_NODE_TIMER
 };
@@ -207,6 +207,7 @@ enum mp_node_effect_kind {
                            `context`; KEPT once it cannot be lost */
     MP_NODE_KEEP_ENTRIES, /* keep this array of entries behind those kept before; KEPT */
     MP_NODE_READ_UNIT,    /* the unit of this hash; FOUND */
+    MP_NODE_READ_MODULE,  /* module: the source of a module that the node has loaded; FOUND */
     MP_NODE_LOAD_UNIT,    /* have the workers load the unit of this hash beside all others; LOADED
                              once those that do not compute have it. Calls that are sent to it
                              afterwards find it in any worker */
@@ -223,7 +224,7 @@ struct mp_node_effect {
     bool is_error;     /* RESULT */
     uint8_t level;     /* LOG */
     uint32_t worker;   /* of the worker effects */
-    uint32_t module;   /* SEND: as workers number it */
+    uint32_t module;   /* SEND, READ_MODULE: as workers number it */
     uint32_t function; /* SEND */
     uint32_t release;  /* SEND, CHECK_UNIT, OPEN_RELEASE, CLOSE_RELEASE; 0: the one without
                           entries */

@@ -225,6 +225,7 @@ struct mp_node_unit {
     uint32_t number; /* the driver's; LOADED */
     uint32_t first_module;
     uint32_t module_count;
+    bool was_named;  /* by a release, since it was last wanted */
     uint32_t tries;  /* members that were asked for it */
     uint64_t fetch;  /* the request to one, while FETCHING */
     mp_time used_at; /* something named it */
@@ -269,14 +270,18 @@ struct mp_node_release {
     struct mp_buf waiters; /* struct mp_node_release_waiter */
 };
 
-/* Who waits for a unit that the driver reads: another node, for the unit; or a client, for the
- * source of one of its modules. */
+/* Who waits for what the driver reads: another node, for a unit; or a client, for the source of a
+ * module. */
 struct mp_node_asked {
     uint64_t client;
     uint64_t id;
     uint64_t ticket;
-    uint32_t source_place; /* in the unit, from 1; 0: another node */
-    uint64_t epoch;        /* of the entry that it is asked for */
+    bool is_source;
+    uint32_t place;  /* source: in the unit that is read */
+    uint32_t loaded; /* source: the catalog's module whose file is read; MP_CATALOG_NONE: a unit */
+    uint32_t version_size;
+    char version[MP_VERSION_BYTES_MAX];
+    uint8_t hash[MP_UNIT_HASH_BYTES]; /* source: of a deployed one */
 };
 
 enum mp_node_deploy_state {
@@ -338,10 +343,10 @@ struct mp_node_deploy {
     uint8_t *own_description;
     size_t description_size;
     struct mp_deploy_stamp origin; /* of ROLLBACK; its node is in own_request */
-    struct mp_buf version;         /* of ROLLBACK: as it was */
-    struct mp_buf members;         /* struct mp_node_deploy_member */
-    struct mp_buf entries;         /* as they are made */
-    struct mp_buf was;             /* the modules of the answer, encoded: what was live before */
+    struct mp_buf version; /* ROLLBACK: entries that are to be live again; UNDEPLOY: to end */
+    struct mp_buf members; /* struct mp_node_deploy_member */
+    struct mp_buf entries; /* as they are made */
+    struct mp_buf was;     /* the modules of the answer, encoded: what was live before */
     uint32_t was_count;
 };
 

@@ -197,8 +197,13 @@ static enum mp_err put_functions(struct mp_node *n, mp_time now, const struct mp
 static enum mp_err put_modules(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
                                struct mp_buf *b)
 {
-    (void)now;
     (void)ev;
+    for (uint32_t i = 0; i < n->catalog.module_count; i++) {
+        struct mp_catalog_module *m = &n->catalog.modules[i];
+        m->is_overtaken =
+            m->is_live &&
+            mp_deploy_is_overtaken_lately(n->deploy, m->name, m->is_pipeline, mp_node_wall(n, now));
+    }
     return mp_catalog_put_modules(&n->catalog, b);
 }
 

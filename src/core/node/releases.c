@@ -334,8 +334,6 @@ static void take_up(struct mp_node *n, mp_time now, uint32_t release)
     }
     for (uint32_t i = 0; i < r->item_count; i++)
         live[i] = (struct mp_catalog_live){.module = r->items[i].module,
-                                           .is_overtaken = mp_deploy_is_overtaken_lately(
-                                               n->deploy, r->items[i].name, mp_node_wall(n, now)),
                                            .is_scope_excluded = r->items[i].is_scope_excluded,
                                            .scope = r->items[i].scope};
     const struct mp_catalog_event ev = {.kind = MP_CATALOG_LIVE,

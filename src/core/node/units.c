@@ -2,8 +2,8 @@
  * first, which may have it in its store; then of one node after the other. What comes from another
  * node is checked as if a user had just sent it, kept, and only then loaded.
  *
- * A unit stays while a release names it, and some seconds longer: what was staged is not live yet.
- */
+ * A unit stays while a release names it. One that is wanted, and that no release has named since,
+ * stays some seconds: what was staged is not live yet. */
 #include "src/base/assert.h"
 #include "src/core/node/node_internal.h"
 #include "src/wire/msgpack.h"
@@ -241,6 +241,7 @@ uint32_t mp_node_unit_want(struct mp_node *n, const uint8_t *hash, struct mp_sli
     bool is_due = u->state == MP_NODE_UNIT_FAILED &&
                   (bytes.size != 0 || n->now >= mp_time_add(u->failed_at, MP_MS(MP_UNIT_RETRY_MS)));
     u->used_at = n->now;
+    u->was_named = false;
     if (!is_new && !is_due)
         return (uint32_t)(u - n->units);
     u->tries = 0;
@@ -354,9 +355,13 @@ void mp_node_units_sweep(struct mp_node *n, mp_time now)
         struct mp_node_unit *u = &n->units[i];
         if (u->state == MP_NODE_UNIT_FREE)
             continue;
-        if (mp_node_releases_name(n, u->hash))
+        if (mp_node_releases_name(n, u->hash)) {
             u->used_at = now;
-        else if (is_idle(u) && now >= mp_time_add(u->used_at, MP_MS(MP_UNIT_KEPT_MS))) {
+            u->was_named = true;
+            continue;
+        }
+        bool is_over = u->was_named || now >= mp_time_add(u->used_at, MP_MS(MP_UNIT_KEPT_MS));
+        if (is_idle(u) && is_over) {
             if (u->state == MP_NODE_UNIT_LOADED)
                 mp_node_emit(n, MP_NODE_UNLOAD_UNIT)->unit = u->number;
             free_unit(n, u);
@@ -407,7 +412,7 @@ void mp_node_code_found(struct mp_node *n, const struct mp_node_event *ev)
     const struct mp_node_asked asked = list[i];
     list[i] = list[count - 1];
     n->asked.size -= sizeof(*list);
-    if (asked.source_place != 0) {
+    if (asked.is_source) {
         mp_node_source_found(n, &asked, ev);
         return;
     }

@@ -174,6 +174,24 @@ static inline void make(struct place *p, struct change c)
     mp_buf_fini(&told);
 }
 
+/* A module and a pipeline of one name, as one unit. */
+static inline void deploy_both(struct place *p, const char *module, const char *version)
+{
+    struct mp_buf told = new_buf();
+    struct mp_buf nodes = new_buf();
+    struct change c = {.module = module, .version = version};
+    must(mp_mp_put_array(&told, 2));
+    for (uint32_t i = 0; i < 2; i++) {
+        c.is_pipeline = i == 1;
+        struct mp_deploy_entry e = entry_of(p, &c, &nodes);
+        e.place = i;
+        must(mp_deploy_put_entry(&told, &e));
+    }
+    assert_int_equal(give(p, &told).new_count, 2);
+    mp_buf_fini(&told);
+    mp_buf_fini(&nodes);
+}
+
 static inline void deploy(struct place *p, const char *module, const char *version)
 {
     make(p, (struct change){.module = module, .version = version});
@@ -211,17 +229,22 @@ static inline void tell_all(struct place *from, struct place *to)
 
 /* --- asking --- */
 
-/* The version of a module that is live, or "none"; "never" if it never was. */
-static inline const char *live(const struct place *p, const char *module)
+/* The version of a module or pipeline that is live, or "none"; "never" if it never was. */
+static inline const char *live_kind(const struct place *p, const char *module, bool is_pipeline)
 {
     static char text[MP_VERSION_BYTES_MAX + 1];
     struct mp_deploy_entry e;
-    if (!mp_deploy_find(p->deploy, mp_slice_str(module), &e))
+    if (!mp_deploy_find(p->deploy, mp_slice_str(module), is_pipeline, &e))
         return "never";
     if (e.action == MP_DEPLOY_UNDEPLOY)
         return "none";
     snprintf(text, sizeof(text), "%.*s", (int)e.version.size, (const char *)e.version.data);
     return text;
+}
+
+static inline const char *live(const struct place *p, const char *module)
+{
+    return live_kind(p, module, false);
 }
 
 /* All that is live: "a 1.0.0, b 2.0.0". */

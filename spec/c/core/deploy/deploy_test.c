@@ -199,7 +199,7 @@ static void takes_an_older_entry_for_live_with_the_defect(void **state)
         const struct mp_deploy_event ev = {MP_DEPLOY_ENTRIES, WALL_MS, mp_buf_slice(&t.told[i])};
         must(mp_deploy_step(d, &ev, &out));
     }
-    assert_true(mp_deploy_find(d, mp_slice_str("m"), &e));
+    assert_true(mp_deploy_find(d, mp_slice_str("m"), false, &e));
     assert_true(mp_slice_is(e.version, "1.0.0"));
     mp_deploy_free(d);
     close_three(&t);
@@ -425,7 +425,7 @@ static void writes_all_or_nothing(void **state)
     must(place_open(&p, "n1"));
     for (unsigned i = 0; i < 30; i++)
         deploy(&p, i % 2 == 0 ? "a" : "b", "1.0.0");
-    assert_true(mp_deploy_find(p.deploy, mp_slice_str("a"), &e));
+    assert_true(mp_deploy_find(p.deploy, mp_slice_str("a"), false, &e));
     for (unsigned what = 0; what < 4; what++) {
         enum mp_err err = MP_ENOMEM;
         for (size_t n = 0; err != MP_OK; n++) {

@@ -71,6 +71,27 @@ static void sends_whole_modules_and_at_least_one(void **state)
     place_close(&p);
 }
 
+static void tells_a_module_from_the_pipeline_of_its_name(void **state)
+{
+    (void)state;
+    struct place n1;
+    struct place n2;
+    bool differs;
+    must(place_open(&n1, "n1"));
+    must(place_open(&n2, "n2"));
+    deploy(&n1, "m", "1.0.0");
+    make(&n2, (struct change){.module = "m", .version = "2.0.0", .is_pipeline = true});
+    assert_true(tell(&n1, &n2, SIZE_MAX, &differs));
+    assert_true(differs);
+    assert_true(tell(&n2, &n1, SIZE_MAX, &differs));
+    assert_string_equal(all_live(&n1), "m 1.0.0, m 2.0.0");
+    assert_string_equal(all_live(&n2), "m 1.0.0, m 2.0.0");
+    assert_false(tell(&n1, &n2, SIZE_MAX, &differs));
+    assert_false(differs);
+    place_close(&n1);
+    place_close(&n2);
+}
+
 static void refuses_what_is_no_summary(void **state)
 {
     (void)state;
@@ -272,8 +293,9 @@ static void check_history(const struct world *w, const struct place *p, const ch
                                                          : w->made[i].is_overtaken ? "overtaken"
                                                                                    : "superseded"));
         if (p == w->nodes)
-            assert_int_equal(mp_deploy_is_overtaken(p->deploy, e->module, &e->stamp),
-                             w->made[i].is_overtaken);
+            assert_int_equal(
+                mp_deploy_is_overtaken(p->deploy, e->module, e->is_pipeline, &e->stamp),
+                w->made[i].is_overtaken);
     }
     assert_int_equal(count, 0);
     mp_buf_fini(&b);
@@ -285,7 +307,8 @@ static void check_live(const struct world *w, const struct place *p)
     for (unsigned i = 0; i < MODULES_MAX; i++) {
         struct mp_deploy_entry e;
         int found = live_of(w, mp_slice_str(modules[i]), p);
-        assert_int_equal(mp_deploy_find(p->deploy, mp_slice_str(modules[i]), &e), found >= 0);
+        assert_int_equal(mp_deploy_find(p->deploy, mp_slice_str(modules[i]), false, &e),
+                         found >= 0);
         if (found < 0 || w->made[found].entry.action == MP_DEPLOY_UNDEPLOY)
             continue;
         assert_int_equal(compare(&e.stamp, &w->made[found].entry.stamp), 0);
@@ -365,6 +388,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sends_what_the_other_one_lacks),
         cmocka_unit_test(sends_whole_modules_and_at_least_one),
+        cmocka_unit_test(tells_a_module_from_the_pipeline_of_its_name),
         cmocka_unit_test(refuses_what_is_no_summary),
         cmocka_unit_test_teardown(ends_with_the_same_everywhere, tell_seed),
     };

@@ -44,7 +44,7 @@ static void names_what_was_superseded(void **state)
     undeploy(&t.n1, "m");
     join(&t);
     assert_history(&t, "nil live, 1.1.0 superseded, 1.0.0 superseded");
-    assert_false(mp_deploy_is_overtaken_lately(t.n1.deploy, mp_slice_str("m"), WALL_MS));
+    assert_false(mp_deploy_is_overtaken_lately(t.n1.deploy, mp_slice_str("m"), false, WALL_MS));
     close_two(&t);
 }
 
@@ -80,7 +80,7 @@ static void names_a_first_deploy_that_was_overtaken(void **state)
     deploy(&t.n2, "w", "2.0.0");
     join(&t);
     assert_history(&t, "2.0.0 live, 1.0.0 overtaken");
-    assert_false(mp_deploy_is_overtaken_lately(t.n1.deploy, mp_slice_str("w"), WALL_MS));
+    assert_false(mp_deploy_is_overtaken_lately(t.n1.deploy, mp_slice_str("w"), false, WALL_MS));
     close_two(&t);
 }
 
@@ -132,14 +132,14 @@ static void marks_what_was_overtaken_for_a_day(void **state)
     deploy(&t.n2, "m", "2.0.0");
     join(&t);
     const struct mp_deploy *d = t.n1.deploy;
-    assert_true(mp_deploy_is_overtaken_lately(d, m, WALL_MS - 1));
-    assert_true(mp_deploy_is_overtaken_lately(d, m, WALL_MS + MP_DEPLOY_MARKED_MS));
-    assert_false(mp_deploy_is_overtaken_lately(d, m, WALL_MS + MP_DEPLOY_MARKED_MS + 1));
-    assert_false(mp_deploy_is_overtaken_lately(d, mp_slice_str("w"), WALL_MS));
-    assert_true(mp_deploy_is_overtaken(d, m, &first));
-    assert_false(mp_deploy_is_overtaken(d, m, &second));
-    assert_false(mp_deploy_is_overtaken(d, m, &other));
-    assert_false(mp_deploy_is_overtaken(d, mp_slice_str("w"), &first));
+    assert_true(mp_deploy_is_overtaken_lately(d, m, false, WALL_MS - 1));
+    assert_true(mp_deploy_is_overtaken_lately(d, m, false, WALL_MS + MP_DEPLOY_MARKED_MS));
+    assert_false(mp_deploy_is_overtaken_lately(d, m, false, WALL_MS + MP_DEPLOY_MARKED_MS + 1));
+    assert_false(mp_deploy_is_overtaken_lately(d, mp_slice_str("w"), false, WALL_MS));
+    assert_true(mp_deploy_is_overtaken(d, m, false, &first));
+    assert_false(mp_deploy_is_overtaken(d, m, false, &second));
+    assert_false(mp_deploy_is_overtaken(d, m, false, &other));
+    assert_false(mp_deploy_is_overtaken(d, mp_slice_str("w"), false, &first));
     close_two(&t);
 }
 
@@ -178,8 +178,9 @@ static void writes_a_document(void **state)
     assert_true(mp_slice_is(text_of(entry, "by"), "ada@host"));
     assert_true(mp_slice_is(text_of(entry, "node"), "n1"));
     assert_true(mp_slice_is(text_of(entry, "state"), "superseded"));
+    assert_true(mp_slice_is(text_of(entry, "kind"), "module"));
     must(mp_mp_get_map(entry, &count, &r));
-    assert_int_equal(count, 9);
+    assert_int_equal(count, 10);
     must(mp_mp_array_get(entries, 1, &entry));
     assert_int(entry, "at", WALL_MS + 5);
     assert_true(mp_slice_is(text_of(entry, "previous"),

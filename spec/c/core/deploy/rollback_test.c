@@ -153,7 +153,7 @@ static void goes_to_a_version(void **state)
     undeploy(&p, "m");
     assert_string_equal(back(&p, "m", "1.1.0+61626364"), "1.1.0+61626364");
     assert_null(back(&p, "m", "about 1"));
-    assert_refused(&answered, MP_CODE_INVALID_ARGUMENT, "BAD_VERSION",
+    assert_refused(&answered, MP_CODE_INVALID_ARGUMENT, "BAD_OPTION",
                    "not a version constraint: about 1",
                    "parts such as =1.2.3 >=1.0 <2 ^1.2 ~1.2.3, joined by commas");
     place_close(&p);
@@ -184,16 +184,17 @@ static void knows_no_other_modules(void **state)
     must(place_open(&p, "n1"));
     assert_null(back(&p, "m", ""));
     assert_refused(&answered, MP_CODE_NOT_FOUND, "UNKNOWN_MODULE",
-                   "no module m was ever deployed here", "");
+                   "no module or pipeline m was ever deployed here",
+                   "mpreg modules lists what is deployed");
     deploy(&p, "quakes", "1.0.0");
     deploy(&p, "quake", "1.0.0");
     make(&p, (struct change){.module = "qukes", .version = "1.0.0", .only = "n2"});
     assert_null(back(&p, "quaks", ""));
     assert_refused(&answered, MP_CODE_NOT_FOUND, "UNKNOWN_MODULE",
-                   "no module quaks was ever deployed here", "did you mean quake?");
+                   "no module or pipeline quaks was ever deployed here", "did you mean quake?");
     assert_null(back(&p, "qukes", "")); /* it is for n2 */
     assert_refused(&answered, MP_CODE_NOT_FOUND, "UNKNOWN_MODULE",
-                   "no module qukes was ever deployed here", "did you mean quakes?");
+                   "no module or pipeline qukes was ever deployed here", "did you mean quakes?");
     place_close(&p);
 }
 
@@ -246,6 +247,64 @@ static void goes_on_from_an_origin_that_is_missing(void **state)
     place_close(&n2);
 }
 
+/* Rolls back a name that a module and a pipeline have: "module pipeline" that are live then. */
+static const char *both_back(struct place *p, const char *name, const char *version)
+{
+    static char text[2 * MP_VERSION_BYTES_MAX + 2];
+    struct mp_deploy_entry e[2];
+    if (!target(p, name, version, &e[0]))
+        return NULL;
+    uint32_t count = mp_deploy_rollback_partner(p->deploy, &e[0], &e[1]) ? 2 : 1;
+    struct mp_buf told = new_buf();
+    struct mp_buf nodes = new_buf();
+    must(mp_mp_put_array(&told, count));
+    for (uint32_t i = 0; i < count; i++) {
+        const struct change c = {.module = name, .is_pipeline = e[i].is_pipeline, .back_to = &e[i]};
+        const struct mp_deploy_entry made = entry_of(p, &c, &nodes);
+        must(mp_deploy_put_entry(&told, &made));
+    }
+    assert_int_equal(give(p, &told).new_count, count);
+    mp_buf_fini(&told);
+    mp_buf_fini(&nodes);
+    int size = snprintf(text, sizeof(text), "%s ", live(p, name));
+    snprintf(text + size, sizeof(text) - (size_t)size, "%s", live_kind(p, name, true));
+    return text;
+}
+
+static void goes_back_as_one_with_what_came_as_one(void **state)
+{
+    (void)state;
+    struct place p;
+    must(place_open(&p, "n1"));
+    deploy_both(&p, "m", "1.0.0");
+    deploy_both(&p, "m", "1.1.0");
+    assert_string_equal(all_live(&p), "m 1.1.0, m 1.1.0");
+    assert_string_equal(both_back(&p, "m", ""), "1.0.0 1.0.0");
+    assert_null(both_back(&p, "m", ""));
+    assert_string_equal(both_back(&p, "m", "1.1.0"), "1.1.0 1.1.0");
+    assert_string_equal(history(&p, "m"),
+                        "1.1.0 live, 1.1.0 live, 1.0.0 superseded, 1.0.0 superseded, "
+                        "1.1.0 superseded, 1.1.0 superseded, 1.0.0 superseded, 1.0.0 superseded");
+    place_close(&p);
+}
+
+static void goes_back_with_what_was_changed_last(void **state)
+{
+    (void)state;
+    struct place p;
+    must(place_open(&p, "n1"));
+    deploy_both(&p, "m", "1.0.0");
+    deploy_both(&p, "m", "1.1.0");
+    make(&p, (struct change){.module = "m", .version = "1.2.0", .is_pipeline = true});
+    assert_string_equal(both_back(&p, "m", ""), "1.1.0 1.1.0");
+    assert_string_equal(both_back(&p, "m", ""), "1.0.0 1.0.0");
+    deploy(&p, "m", "1.3.0");
+    assert_string_equal(both_back(&p, "m", ""), "1.0.0 1.0.0");
+    make(&p, (struct change){.module = "m", .is_pipeline = true});
+    assert_string_equal(both_back(&p, "m", ""), "1.0.0 1.0.0");
+    place_close(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -260,6 +319,8 @@ int main(void)
         cmocka_unit_test(knows_no_other_modules),
         cmocka_unit_test(goes_back_within_its_scope),
         cmocka_unit_test(goes_on_from_an_origin_that_is_missing),
+        cmocka_unit_test(goes_back_as_one_with_what_came_as_one),
+        cmocka_unit_test(goes_back_with_what_was_changed_last),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

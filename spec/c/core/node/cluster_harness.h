@@ -523,6 +523,7 @@ static inline void cluster_effect(struct spec_cluster *c, uint32_t node,
     case MP_NODE_KEEP_UNIT:
     case MP_NODE_KEEP_ENTRIES:
     case MP_NODE_READ_UNIT:
+    case MP_NODE_READ_MODULE:
     case MP_NODE_LOAD_UNIT:
     case MP_NODE_UNLOAD_UNIT:
     case MP_NODE_OPEN_RELEASE:
