@@ -94,12 +94,21 @@ describe("a node that is killed while a deploy is under way", function()
         launch(victim)
         local live = version_at(n[3])
         if r.code == 0 then live = version end -- whoever was told so may count on it
-        node.eventually(function()
-          local versions = {}
+        local versions = {}
+        local ok, err = pcall(node.eventually, function()
           for i = 1, 3 do versions[i] = version_at(n[i]) or "none" end
           return versions[1] == versions[2] and versions[2] == versions[3]
             and (r.code ~= 0 or versions[1] == live)
-        end, "one version on all nodes", 30)
+        end, "one version on all nodes", 30 * (SLOW > 1 and 2 or 1))
+        if not ok then
+          local said = { err, "told " .. r.code .. ": " .. r.out }
+          for i = 1, 3 do
+            said[#said + 1] = ("n%d (ended %s) has %s\n%s%s%s"):format(i, tostring(n[i].code),
+              versions[i], n[i]:err():sub(-2000), n[i]:mpreg({ "nodes" }).out,
+              n[i]:mpreg({ "history", "m" }).out)
+          end
+          error(table.concat(said, "\n"), 0)
+        end
         local first = #history_at(n[1])
         node.eventually(function()
           return #history_at(n[2]) == #history_at(n[3]) and #history_at(n[1]) == #history_at(n[3])

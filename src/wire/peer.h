@@ -89,6 +89,8 @@ struct mp_peer_release {
 /* [unit's hash, flags, epoch, expect]: of a unit that is about to be live. */
 #define MP_STAGE_IS_DEPLOY 1u /* what CONTRACT §7 says of versions is checked */
 #define MP_STAGE_IS_FORCED 2u
+#define MP_STAGE_IS_EMPTY                                                                          \
+    4u /* there is nothing to load: an undeploy, which asks the clocks alone */
 
 struct mp_peer_stage {
     struct mp_slice unit;

@@ -226,12 +226,9 @@ static void begin_undeploy(struct mp_node *n, mp_time now, const struct mp_node_
         mp_node_deploy_no_memory(n, d);
         return;
     }
-    struct mp_node_deploy_member *m = mp_node_deploy_members(d, &count);
-    for (uint32_t i = 0; i < count; i++)
-        if (m[i].state == MP_NODE_DEPLOY_ASKED)
-            m[i].state = MP_NODE_DEPLOY_STAGED; /* there is nothing to have ready */
-    d->state = MP_NODE_DEPLOY_STAGING;
-    mp_node_deploy_go_on(n, now, d);
+    /* There is nothing to have ready. */
+    mp_node_deploy_members(d, &count)[0].state = MP_NODE_DEPLOY_STAGED;
+    mp_node_deploy_stage(n, now, d);
 }
 
 static void history(struct mp_node *n, const struct mp_node_event *ev, struct mp_slice options)

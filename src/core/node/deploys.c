@@ -205,6 +205,7 @@ static bool ask_to_stage(struct mp_node *n, struct mp_node_deploy *d, uint32_t p
     const struct mp_peer_stage s = {.unit = mp_slice_of(d->hash, sizeof(d->hash)),
                                     .flags =
                                         (d->action == MP_DEPLOY_DEPLOY ? MP_STAGE_IS_DEPLOY : 0u) |
+                                        (d->action == MP_DEPLOY_UNDEPLOY ? MP_STAGE_IS_EMPTY : 0u) |
                                         (d->is_forced ? MP_STAGE_IS_FORCED : 0u),
                                     .epoch = mp_deploy_next_epoch(n->deploy, d->wall_ms),
                                     .expect = d->expect};
@@ -773,6 +774,11 @@ void mp_node_stage_frame(struct mp_node *n, mp_time now, const struct mp_node_ev
     }
     if (is_ahead(n, now, s.epoch, &text)) {
         peer_error(n, ev, MP_CODE_FAILED_PRECONDITION, "CLOCK_SKEW", bytes);
+        return;
+    }
+    if ((s.flags & MP_STAGE_IS_EMPTY) != 0) {
+        mp_node_send_frame(n, ev->frame.client, MP_FRAME_RESULT, ev->frame.id, (struct mp_slice){0},
+                           (struct mp_rpc_payload){.bytes = mp_slice_str("\xc0")});
         return;
     }
     struct mp_node_deploy *d = mp_node_deploy_new(n);
