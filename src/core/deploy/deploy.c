@@ -28,7 +28,6 @@ enum mp_err mp_deploy_new(struct mp_deploy **own_out, const struct mp_deploy_con
     memcpy(d->node, cfg->node.data, cfg->node.size);
     mp_map_init(&d->by_name[0], a);
     mp_map_init(&d->by_name[1], a);
-    mp_map_init(&d->by_unit, a);
     mp_buf_init(&d->fresh, a, 0);
     *own_out = d;
     return MP_OK;
@@ -55,7 +54,6 @@ void mp_deploy_free(struct mp_deploy *d)
     mp_alloc_free(d->alloc, d->live, d->live_capacity * sizeof(*d->live));
     mp_map_fini(&d->by_name[0]);
     mp_map_fini(&d->by_name[1]);
-    mp_map_fini(&d->by_unit);
     mp_buf_fini(&d->fresh);
     mp_alloc_free(d->alloc, d, sizeof(*d));
 }
@@ -256,9 +254,7 @@ static void commit(struct mp_deploy *d, uint32_t module, struct mp_deploy_record
 static enum mp_err keep(struct mp_deploy *d, uint32_t module, struct mp_slice bytes,
                         const struct mp_deploy_entry *e, struct mp_deploy_effects *out)
 {
-    uint32_t ignored;
     bool is_new = module == d->module_count;
-    bool is_unit_known = e->unit.size == 0 || mp_map_get(&d->by_unit, e->unit, &ignored);
     if (is_new)
         MP_TRY(reserve_module(d));
     MP_TRY(reserve_record(d, &d->modules[module]));
@@ -266,13 +262,7 @@ static enum mp_err keep(struct mp_deploy *d, uint32_t module, struct mp_slice by
     if (!r)
         return MP_ENOMEM;
     struct mp_slice name = moved(r, bytes, e->module);
-    struct mp_map *by_name = &d->by_name[e->is_pipeline];
-    enum mp_err err = is_new ? mp_map_set(by_name, name, module) : MP_OK;
-    if (err == MP_OK && !is_unit_known) {
-        err = mp_map_set(&d->by_unit, moved(r, bytes, e->unit), 0);
-        if (err != MP_OK && is_new)
-            (void)mp_map_remove(by_name, name);
-    }
+    enum mp_err err = is_new ? mp_map_set(&d->by_name[e->is_pipeline], name, module) : MP_OK;
     if (err != MP_OK) {
         free_record(d, r);
         return err;

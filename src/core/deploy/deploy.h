@@ -168,8 +168,6 @@ bool mp_deploy_knows(const struct mp_deploy *d, struct mp_slice module, bool is_
                      const struct mp_deploy_stamp *stamp);
 /* Whether a node is in an entry's scope. */
 bool mp_deploy_is_in_scope(const struct mp_deploy_entry *e, struct mp_slice node);
-/* Whether any entry mentions a unit: then it is to be kept. */
-bool mp_deploy_mentions(const struct mp_deploy *d, struct mp_slice unit);
 /* The document of `history`, of the module and the pipeline of a name: {"module", "entries":
  * [{epoch, at (Unix ms), action, kind: module|pipeline, version, hash (hex; both nil of an
  * undeploy), previous (hex or nil), by, node, state: live|superseded|overtaken, scope: only|skip

@@ -51,7 +51,6 @@ struct mp_deploy {
     uint64_t epoch_max;
     uint64_t digest;
     struct mp_map by_name[2]; /* of modules, of pipelines: name → place in modules */
-    struct mp_map by_unit;    /* every unit that is mentioned */
     struct mp_buf fresh;      /* behind room for the largest header of an array */
     uint8_t node_size;
     uint8_t node[MP_NODE_NAME_BYTES_MAX];

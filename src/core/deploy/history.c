@@ -38,12 +38,6 @@ bool mp_deploy_knows(const struct mp_deploy *d, struct mp_slice module, bool is_
     return m && mp_deploy_record_at(m, stamp);
 }
 
-bool mp_deploy_mentions(const struct mp_deploy *d, struct mp_slice unit)
-{
-    uint32_t ignored;
-    return mp_map_get(&d->by_unit, unit, &ignored);
-}
-
 /* --- what was overtaken --- */
 
 /* A walk over a module's records, the newest first. */

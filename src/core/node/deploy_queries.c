@@ -156,7 +156,6 @@ static void begin_rollback(struct mp_node *n, mp_time now, const struct mp_node_
     }
     uint32_t count = mp_deploy_rollback_partner(n->deploy, &target[0], &target[1]) ? 2 : 1;
     memcpy(d->hash, target[0].unit.data, sizeof(d->hash));
-    d->has_unit = true;
     if (put_entries(&d->version, target, count) != MP_OK || !mp_node_deploy_list(n, d))
         mp_node_deploy_no_memory(n, d);
     else

@@ -62,7 +62,6 @@ void mp_node_deploy_free(struct mp_node *n, struct mp_node_deploy *d)
     mp_buf_fini(&d->version);
     mp_buf_fini(&d->members);
     mp_buf_fini(&d->entries);
-    mp_buf_fini(&d->was);
     n->deploy_count -= d->state != MP_NODE_DEPLOY_FREE;
     *d = (struct mp_node_deploy){.generation = d->generation + 1};
 }
@@ -105,7 +104,6 @@ struct mp_node_deploy *mp_node_deploy_new(struct mp_node *n)
     mp_buf_init(&d->version, n->alloc, 0);
     mp_buf_init(&d->members, n->alloc, 0);
     mp_buf_init(&d->entries, n->alloc, 0);
-    mp_buf_init(&d->was, n->alloc, 0);
     n->deploy_count++;
     return d;
 }
@@ -257,7 +255,6 @@ static void switch_unchanged(struct mp_node *n, mp_time now, struct mp_node_depl
 
 static void checked(struct mp_node *n, mp_time now, struct mp_node_deploy *d)
 {
-    d->has_unit = true;
     if (!d->is_rule_free && !mp_node_deploy_obeys(n, d))
         return;
     if (d->is_peers) {

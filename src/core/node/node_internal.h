@@ -328,8 +328,7 @@ struct mp_node_deploy {
     uint64_t epoch;    /* of its entries */
     int64_t wall_ms;   /* when it was asked for: the others compared their clocks with that */
     mp_time began_at;
-    mp_time until; /* of the state */
-    mp_duration told_switch;
+    mp_time until;        /* of the state */
     uint8_t *own_request; /* what the slices below point into, and the unit */
     size_t request_size;
     struct mp_slice module; /* ROLLBACK, UNDEPLOY */
@@ -339,15 +338,12 @@ struct mp_node_deploy {
     struct mp_slice nodes; /* of the scope */
     enum mp_deploy_scope scope;
     uint8_t hash[MP_UNIT_HASH_BYTES];
-    bool has_unit;
     uint8_t *own_description;
     size_t description_size;
     struct mp_deploy_stamp origin; /* of ROLLBACK; its node is in own_request */
     struct mp_buf version; /* ROLLBACK: entries that are to be live again; UNDEPLOY: to end */
     struct mp_buf members; /* struct mp_node_deploy_member */
     struct mp_buf entries; /* as they are made */
-    struct mp_buf was;     /* the modules of the answer, encoded: what was live before */
-    uint32_t was_count;
 };
 
 struct mp_node_run {

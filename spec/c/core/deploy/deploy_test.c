@@ -11,7 +11,6 @@ static void has_nothing_at_first(void **state)
     assert_string_equal(live(&p, "m"), "never");
     assert_false(mp_deploy_live_at(p.deploy, 0, &e));
     assert_int_equal(mp_deploy_digest(p.deploy), 0);
-    assert_false(mp_deploy_mentions(p.deploy, hash_of("1.0.0")));
     assert_int_equal(mp_deploy_next_epoch(p.deploy, WALL_MS), (uint64_t)WALL_MS * 1024);
     assert_int_equal(mp_deploy_next_epoch(p.deploy, -5), 1);
     place_close(&p);
@@ -44,8 +43,6 @@ static void makes_the_last_entry_live(void **state)
     assert_string_equal(all_live(&p), "a 1.0.0, a.b 3.0.0, m 1.1.0");
     deploy(&p, "b", "2.0.0");
     assert_string_equal(all_live(&p), "a 1.0.0, a.b 3.0.0, b 2.0.0, m 1.1.0");
-    assert_true(mp_deploy_mentions(p.deploy, hash_of("1.0.0")));
-    assert_false(mp_deploy_mentions(p.deploy, hash_of("4.0.0")));
     place_close(&p);
 }
 
