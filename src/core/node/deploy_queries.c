@@ -4,6 +4,22 @@
 #include "src/wire/msgpack.h"
 #include "src/wire/unit.h"
 
+/* Why something cannot be, with the room for its texts. */
+struct complaint {
+    char message_bytes[512];
+    char hint_bytes[256];
+    struct mp_text message;
+    struct mp_text hint;
+    struct mp_fault fault;
+};
+
+static void complaint_init(struct complaint *c)
+{
+    mp_text_init(&c->message, c->message_bytes, sizeof(c->message_bytes));
+    mp_text_init(&c->hint, c->hint_bytes, sizeof(c->hint_bytes));
+    c->fault = (struct mp_fault){0};
+}
+
 static bool read_nodes(struct mp_slice options, const char *key, struct mp_slice *nodes,
                        uint32_t *count)
 {
@@ -135,23 +151,18 @@ static enum mp_err put_entries(struct mp_buf *b, const struct mp_deploy_entry *e
 static void begin_rollback(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
                            struct mp_slice options)
 {
-    char message_bytes[512];
-    char hint_bytes[256];
-    struct mp_text message;
-    struct mp_text hint;
-    struct mp_fault fault = {0};
+    struct complaint c;
     struct mp_deploy_entry target[2];
     struct mp_node_deploy *d = begin(n, ev, &options);
-    mp_text_init(&message, message_bytes, sizeof(message_bytes));
-    mp_text_init(&hint, hint_bytes, sizeof(hint_bytes));
+    complaint_init(&c);
     if (!d)
         return;
     d->action = MP_DEPLOY_ROLLBACK;
     d->is_rule_free = true;
     d->unit_bytes = (struct mp_slice){0};
     if (!mp_deploy_rollback_target(n->deploy, d->module, mp_node_text_of(options, "to"), &target[0],
-                                   &fault, &message, &hint)) {
-        mp_node_deploy_refuse_fault(n, d, &fault);
+                                   &c.fault, &c.message, &c.hint)) {
+        mp_node_deploy_refuse_fault(n, d, &c.fault);
         return;
     }
     uint32_t count = mp_deploy_rollback_partner(n->deploy, &target[0], &target[1]) ? 2 : 1;
@@ -200,16 +211,11 @@ static void put_unknown(struct mp_node *n, struct mp_slice module, const char *w
 static void begin_undeploy(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
                            struct mp_slice options)
 {
-    char message_bytes[512];
-    char hint_bytes[256];
-    struct mp_text message;
-    struct mp_text hint;
-    struct mp_fault fault = {0};
+    struct complaint c;
     struct mp_deploy_entry live[2];
     uint32_t count;
     struct mp_node_deploy *d = begin(n, ev, &options);
-    mp_text_init(&message, message_bytes, sizeof(message_bytes));
-    mp_text_init(&hint, hint_bytes, sizeof(hint_bytes));
+    complaint_init(&c);
     if (!d)
         return;
     d->action = MP_DEPLOY_UNDEPLOY;
@@ -217,8 +223,8 @@ static void begin_undeploy(struct mp_node *n, mp_time now, const struct mp_node_
     d->unit_bytes = (struct mp_slice){0};
     count = find_live(n, d->module, mp_node_text_of(options, "kind"), live);
     if (count == 0) {
-        put_unknown(n, d->module, " is not deployed now", &fault, &message, &hint);
-        mp_node_deploy_refuse_fault(n, d, &fault);
+        put_unknown(n, d->module, " is not deployed now", &c.fault, &c.message, &c.hint);
+        mp_node_deploy_refuse_fault(n, d, &c.fault);
         return;
     }
     if (put_entries(&d->version, live, count) != MP_OK || !mp_node_deploy_list(n, d)) {
@@ -232,25 +238,20 @@ static void begin_undeploy(struct mp_node *n, mp_time now, const struct mp_node_
 
 static void history(struct mp_node *n, const struct mp_node_event *ev, struct mp_slice options)
 {
-    char message_bytes[512];
-    char hint_bytes[256];
-    struct mp_text message;
-    struct mp_text hint;
-    struct mp_fault fault = {0};
+    struct complaint c;
     struct mp_buf b;
-    mp_text_init(&message, message_bytes, sizeof(message_bytes));
-    mp_text_init(&hint, hint_bytes, sizeof(hint_bytes));
+    complaint_init(&c);
     mp_buf_init(&b, n->alloc, 0);
     enum mp_err err = mp_deploy_put_history(n->deploy, mp_node_text_of(options, "module"), &b);
     if (err == MP_OK) {
         mp_node_reply(n, ev->request.client, ev->request.id, MP_FRAME_RESULT,
                       mp_node_keep(n, mp_buf_slice(&b)));
     } else if (err == MP_ENOENT) {
-        put_unknown(n, mp_node_text_of(options, "module"), " was never deployed", &fault, &message,
-                    &hint);
-        fault.node = n->catalog.node;
+        put_unknown(n, mp_node_text_of(options, "module"), " was never deployed", &c.fault,
+                    &c.message, &c.hint);
+        c.fault.node = n->catalog.node;
         mp_node_reply(n, ev->request.client, ev->request.id, MP_FRAME_ERROR,
-                      mp_node_error(n, &fault));
+                      mp_node_error(n, &c.fault));
     } else {
         mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_RESOURCE_EXHAUSTED,
                        "OUT_OF_MEMORY", "the node has no memory to answer");
@@ -317,11 +318,7 @@ static bool ask_source(struct mp_node *n, struct mp_node_asked *asked, struct mp
  * node has loaded it. See mp_node_source_found. */
 static void source(struct mp_node *n, const struct mp_node_event *ev, struct mp_slice options)
 {
-    char message_bytes[512];
-    char hint_bytes[256];
-    struct mp_text message;
-    struct mp_text hint;
-    struct mp_fault fault = {0};
+    struct complaint c;
     struct mp_deploy_entry e[2];
     struct mp_slice name = mp_node_text_of(options, "module");
     struct mp_node_asked asked = {
@@ -329,13 +326,12 @@ static void source(struct mp_node *n, const struct mp_node_event *ev, struct mp_
     bool is_asked = false;
     uint32_t loaded = find_loaded(n, name);
     uint32_t live = find_live(n, name, mp_node_text_of(options, "kind"), e);
-    mp_text_init(&message, message_bytes, sizeof(message_bytes));
-    mp_text_init(&hint, hint_bytes, sizeof(hint_bytes));
+    complaint_init(&c);
     if (live == 0 && loaded == MP_CATALOG_NONE) {
-        put_elsewhere(n, name, &fault, &message, &hint);
-        fault.node = n->catalog.node;
+        put_elsewhere(n, name, &c.fault, &c.message, &c.hint);
+        c.fault.node = n->catalog.node;
         mp_node_reply(n, ev->request.client, ev->request.id, MP_FRAME_ERROR,
-                      mp_node_error(n, &fault));
+                      mp_node_error(n, &c.fault));
         return;
     }
     /* A loaded module hides a deployed pipeline of its name, not a deployed module. */
