@@ -49,4 +49,4 @@ _mpreg()
     done
     COMPREPLY=("${COMPREPLY[@]#"$cut"}")
 }
-complete -F _mpreg mpreg
+complete -o nosort -F _mpreg mpreg

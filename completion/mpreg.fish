@@ -24,4 +24,4 @@ function __mpreg_complete
     end
 end
 
-complete -c mpreg -f -a '(__mpreg_complete)'
+complete -c mpreg -f -k -a '(__mpreg_complete)'

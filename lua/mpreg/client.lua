@@ -92,7 +92,7 @@ end
 
 --- Runs a graph in MessagePack (or a map of `pipeline` and `input`).
 ---@param graph string
----@param opts? table  timeout_ms, trace, follow, detach
+---@param opts? table  timeout_ms, trace, follow, detach, topic
 ---@param on_event? fun(event: string)
 ---@return string? run
 ---@return table? ERROR
@@ -116,14 +116,15 @@ end
 ---@param what string
 ---@param payload? string
 ---@param opts? { timeout_ms?: number, on?: string, name?: string, options?: table,
----  on_tick?: fun() }  on: the node that answers; options: further ones of this question; on_tick:
----  called each second until the answer is there
+---  on_tick?: fun(), on_event?: fun(event: string) }  on: the node that answers; options: further
+---  ones of this question; on_tick: called each second until the answer is there; on_event: called
+---  with each event that precedes it (then there is no deadline but a given one). Not both
 ---@return string? answer
 ---@return table? ERROR
 function Client:query_bytes(what, payload, opts)
   opts = opts or {}
   local answer, err = self._conn:query(what, payload,
-    { timeout_ms = opts.timeout_ms, options = query_options(opts) }, opts.on_tick)
+    { timeout_ms = opts.timeout_ms, options = query_options(opts) }, opts.on_tick, opts.on_event)
   if not answer then return nil, to_error(err) end
   return answer
 end
@@ -131,7 +132,7 @@ end
 --- Asks many nodes the same, all at once.
 ---@param what string
 ---@param nodes string[]
----@param opts? { timeout_ms?: number }
+---@param opts? { timeout_ms?: number, options?: table }  options: further ones of this question
 ---@return table? answers  by the node's name: { answer = MessagePack } or { error = ERROR }
 ---@return table? ERROR  if nobody could be asked
 function Client:query_nodes_bytes(what, nodes, opts)
@@ -140,7 +141,7 @@ function Client:query_nodes_bytes(what, nodes, opts)
     local asked, options = {}, {}
     for i = first, math.min(#nodes, first + QUERIES_MAX - 1) do
       asked[#asked + 1] = nodes[i]
-      options[#options + 1] = query_options { on = nodes[i] }
+      options[#options + 1] = query_options { on = nodes[i], options = opts and opts.options }
     end
     local list, err = self._conn:queries(what, options,
       { timeout_ms = opts and opts.timeout_ms })
@@ -195,8 +196,8 @@ end
 --- Runs a pipeline, a graph or (by name) a pipeline of the node: the run object, whatever its
 --- status; nil and an ERROR if it was refused.
 ---@param what table|string
----@param opts? { input?: any, timeout?: string|number, trace?: boolean,
----  on_event?: fun(event: table) }
+---@param opts? { input?: any, timeout?: string|number, trace?: boolean, topic?: string,
+---  on_event?: fun(event: table) }  topic: the run's events are published to it, too
 ---@return table? run
 ---@return table? ERROR
 function Client:run(what, opts)
@@ -216,15 +217,16 @@ function Client:run(what, opts)
   local on_event = opts.on_event and function(event) opts.on_event(codec.decode(event)) end
   return result_of(self:run_bytes(bytes, {
     timeout_ms = opts.timeout_ms or milliseconds(opts.timeout, 2), trace = opts.trace,
-    follow = on_event and true or nil,
+    follow = on_event and true or nil, topic = opts.topic,
   }, on_event))
 end
 
 --- Asks a node something: "functions", "nodes", "modules", "status", "links" …
 ---@param what string
 ---@param payload? any
----@param opts? { timeout?: string|number, on?: string, name?: string, options?: table }  on: the
----  node that answers; options: further ones of this question
+---@param opts? { timeout?: string|number, on?: string, name?: string, options?: table,
+---  on_event?: fun(event: table) }  on: the node that answers; options: further ones of this
+---  question; on_event: of "watch", called with each event of the run
 ---@return any answer
 ---@return table? ERROR
 function Client:query(what, payload, opts)
@@ -234,9 +236,10 @@ function Client:query(what, payload, opts)
     bytes, problem = codec.encode(payload)
     if not bytes then return nil, encode_error(problem, "payload") end
   end
+  local on_event = opts.on_event and function(event) opts.on_event(codec.decode(event)) end
   return result_of(self:query_bytes(what, bytes, {
     timeout_ms = opts.timeout_ms or milliseconds(opts.timeout, 2), on = opts.on, name = opts.name,
-    options = opts.options,
+    options = opts.options, on_event = on_event,
   }))
 end
 
@@ -285,6 +288,91 @@ function Client:complete(text, opts)
     { timeout_ms = milliseconds(opts and opts.timeout, 2) })
   if not answer then return nil, to_error(err) end
   return codec.decode(answer)
+end
+
+--- Publishes MessagePack of a list of messages, [[topic, data], …]: all of them, or none.
+---@param messages string
+---@param opts? { timeout_ms?: number }
+---@return string? accepted  MessagePack of { publisher, seq, count }: seq is the last one's
+---@return table? ERROR
+function Client:publish_bytes(messages, opts)
+  local accepted, err = self._conn:publish(messages, opts or {})
+  if not accepted then return nil, to_error(err) end
+  return accepted
+end
+
+--- Publishes a message. It is accepted once this returns; who subscribes gets it at most once.
+---@param topic string  words joined by dots
+---@param data any
+---@param opts? { timeout?: string|number }
+---@return { publisher: string, seq: number, count: number }? accepted
+---@return table? ERROR
+function Client:publish(topic, data, opts)
+  if data == nil then data = codec.null end
+  local bytes, problem = codec.encode(codec.array { codec.array { topic, data } })
+  if not bytes then return nil, encode_error(problem, "data") end
+  return result_of(self:publish_bytes(bytes, {
+    timeout_ms = milliseconds(opts and opts.timeout, 2) }))
+end
+
+--- Subscribes to a pattern, and blocks: batches of messages go to `on_batch` as they come, each of
+--- one publisher and in its order, until it returns true. While it has not returned, nothing is
+--- read: a consumer that is too slow loses messages at the node, which tells how many.
+---@param pattern string
+---@param opts { since_ms?: number, queue?: number, timeout_ms?: number }  since_ms: messages of so
+---  long ago come first; queue: how many may wait at the node
+---@param on_subscribed fun(event: string)  it is in force; MessagePack of { subscribed, node }
+---@param on_batch fun(messages: string, publisher: string, dropped: number, after_seq: number):
+---  boolean?  messages: MessagePack of [[topic, seq, at, data], …]; dropped: so many were lost
+---  before them, after the one of number after_seq
+---@return boolean? true
+---@return table? ERROR
+function Client:subscribe_bytes(pattern, opts, on_subscribed, on_batch)
+  local ended, err = self._conn:subscribe(pattern, opts, on_subscribed, on_batch)
+  if not ended then return nil, to_error(err) end
+  return true
+end
+
+---@class mpreg.Message
+---@field topic string
+---@field data any
+---@field publisher string  the node that accepted it
+---@field seq integer  of its publisher
+---@field at integer  Unix time in milliseconds
+
+---@class mpreg.Dropped
+---@field dropped integer  messages that matched and were lost
+---@field publisher string
+---@field after_seq integer  the last one before them; 0: none was
+
+--- Subscribes to a pattern, and blocks: calls `on_message` for each message that matches, and for
+--- each loss, until it returns true.
+---@param pattern string  words joined by dots; `*` is any word, `#` any number of them
+---@param opts? { since?: string|number, queue?: number, timeout?: string|number,
+---  on_subscribed?: fun(event: table) }  since: messages of so long ago come first; queue: how many
+---  may wait at the node
+---@param on_message fun(message: mpreg.Message|mpreg.Dropped): boolean?
+---@return boolean? true
+---@return table? ERROR
+function Client:subscribe(pattern, opts, on_message)
+  opts = opts or {}
+  return self:subscribe_bytes(pattern, {
+    since_ms = milliseconds(opts.since, 2), queue = opts.queue,
+    timeout_ms = milliseconds(opts.timeout, 2),
+  }, function(event)
+    if opts.on_subscribed then opts.on_subscribed(codec.decode(event)) end
+  end, function(messages, publisher, dropped, after_seq)
+    if dropped > 0
+      and on_message { dropped = dropped, publisher = publisher, after_seq = after_seq } then
+      return true
+    end
+    for _, message in ipairs(codec.decode(messages)) do
+      local topic, seq, at, data = unpack(message, 1, 4)
+      if on_message { topic = topic, data = data, publisher = publisher, seq = seq, at = at } then
+        return true
+      end
+    end
+  end)
 end
 
 --- Does the connection stand? False also once the node has said that it is about to stop.

@@ -293,6 +293,28 @@ function mpreg.context()
     deadline_ms = deadline_ms }
 end
 
+--- --- Topics ---
+
+--- Publishes a message: whoever subscribes to its topic, on any node, gets it at most once. It is
+--- on its way when this returns, in order with what the function does afterwards; nothing is waited
+--- for but room. Raises an ERROR for a bad topic, and for data that cannot be sent.
+---@param topic string  words of letters, digits, _ and -, joined by dots
+---@param data any
+function mpreg.publish(topic, data)
+  if type(topic) ~= "string" then
+    error(failure.new("INVALID_ARGUMENT",
+      "mpreg.publish: the topic must be a string, not a " .. type(topic),
+      { reason = "BAD_TOPIC" }), 2)
+  end
+  need_node("mpreg.publish")
+  if not native.in_call() then
+    error(failure.new("FAILED_PRECONDITION",
+      "mpreg.publish cannot be used while a module loads: only its functions can publish",
+      { reason = "NOT_IN_CALL" }), 2)
+  end
+  native.publish(topic, data)
+end
+
 --- --- Logging ---
 
 --- Messages for the node's log, with run and step; outside a node they go to stderr.

@@ -2,7 +2,7 @@
 
 local M = {}
 
-local MS = { ms = 1, s = 1000, m = 60 * 1000, h = 3600 * 1000 }
+local MS = { ms = 1, s = 1000, m = 60 * 1000, h = 3600 * 1000, d = 86400 * 1000 }
 local BYTES = { [""] = 1, K = 2 ^ 10, M = 2 ^ 20, G = 2 ^ 30 }
 
 -- Over a year: no deadline, and far below what a double holds exactly.
@@ -17,7 +17,8 @@ function M.duration_ms(text)
   local number, unit = tostring(text):match("^(%d*%.?%d+)(%l+)$")
   local factor = MS[unit or ""]
   if not factor then
-    return nil, ("'%s' is no duration: write a number and ms, s, m or h, such as 5s"):format(text)
+    return nil,
+      ("'%s' is no duration: write a number and ms, s, m, h or d, such as 5s"):format(text)
   end
   local ms = tonumber(number) * factor
   -- 0.1 h and the like are whole milliseconds save for rounding.

@@ -97,7 +97,7 @@ describe("the command line", function()
       assert.are.equal("", r.out)
       r = run(2, "call", "tools.add", "--retires", "1")
       assert.is_truthy(r.err:find("did you mean --retries?", 1, true))
-      for _, later in ipairs { "deploy", "sub", "federation", "runs" } do
+      for _, later in ipairs { "deploy", "sub", "federation", "trace" } do
         run(2, later)
       end
       run(2, "node", "--federation", "x")
@@ -479,7 +479,7 @@ describe("the command line", function()
       assert.is_true(figures.errors > 0, r.out)
       assert.are.equal(figures.errors, figures.errors_by["UNKNOWN/FUNCTION_ERROR"])
       refused(3, "NOT_FOUND/UNKNOWN_FUNCTION", "bench", "call", "tools.ad", "-d", "50ms")
-      refused(2, "INVALID_ARGUMENT/USAGE", "bench", "pub", "x")
+      refused(2, "INVALID_ARGUMENT/USAGE", "bench", "sub", "x")
       refused(2, "INVALID_ARGUMENT/USAGE", "bench", "call", "mpreg.echo", "--connections", "2")
     end)
   end)

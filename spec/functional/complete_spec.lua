@@ -114,7 +114,7 @@ describe("completion", function()
   it("is there in bash", function()
     assert_soon("hello.greet\n", in_bash, { "mpreg", "call", "hello." }, "hello.",
       "mpreg call hello.")
-    assert.equal("call\n", in_bash({ "mpreg", "ca" }, "ca", "mpreg ca"))
+    assert.equal("call\n", in_bash({ "mpreg", "cal" }, "cal", "mpreg cal"))
     assert.equal("json\ntext\n", in_bash({ "mpreg", "nodes", "-o", "" }, "", "mpreg nodes -o "))
     assert.equal("--detach\n", in_bash({ "mpreg", "run", "x", "--de" }, "--de",
       "mpreg run x --de"))

@@ -8,6 +8,7 @@ import select
 import shutil
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import termios
@@ -351,7 +352,7 @@ def commands_show_the_cluster():
     assert "Greets somebody." in t.say(":doc hello.greet")
     assert "did you mean :nodes?" in t.say(":ndoes")
     assert "did you mean hello.greet?" in t.say(":doc hello.gret")
-    assert "unknown command ':trace'" in t.say(":trace x")
+    assert ":why needs RUN: none was run in this session" in t.say(":why")
     assert "cannot read x: No such file" in t.say(":deploy x")
     t.type(":quit\r")
     assert t.end() == 0
@@ -367,6 +368,29 @@ def a_pipeline_runs_with_its_trace():
     shown = t.say(":run %s {\"x\": 5}" % graph)
     assert "{ a = 5 }" in shown and "Level 0" in shown and "succeeded" in shown, shown
     assert "cannot read" in t.say(":run %s @/no/such/file" % graph)
+    assert "The run took" in t.say(":why")
+    assert " g · succeeded · 1 level" in t.say(":trace")
+    assert "step_succeeded   a" in t.say(":trace --follow")
+    assert "RUN_SUCCEEDED" in t.say(":resume")
+    assert "succeeded · done 1" in t.say(":cancel")
+    run = re.search(r"(\w{26})  g  ", t.say(":runs")).group(1)
+    t.type(":trace %s\t" % run[:25])
+    t.expect(run + "$")
+    assert " g · succeeded · 1 level" in t.say("")
+    assert "UNKNOWN_RUN" in t.say(":why %s" % (run[:24] + "00"))
+    t.kill()
+
+
+@test
+def messages_are_printed_until_an_interrupt():
+    t = started()
+    t.type(":sub a.*\r")
+    t.expect(r"subscribed to a\.\* at n1")
+    subprocess.run([BIN, "pub", "a.b", "5"], check=True, env=dict(os.environ, MPREG_NODE=NODE.addr))
+    t.expect(r"a\.b 5")
+    t.type("\x03")
+    t.expect(r"n1> $")
+    assert t.say("1 + 1") == "2\n"
     t.kill()
 
 

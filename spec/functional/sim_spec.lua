@@ -48,6 +48,7 @@ describe("mpreg-sim", function()
       { "catalog", "--nodes", 6, "--seed", 4 },
       { "membership", "--nodes", 6, "--seed", 5, "--crashes", 5 },
       { "deploy", "--nodes", 4, "--seed", 6, "--seeds", 4 },
+      { "topics", "--nodes", 4, "--seed", 7, "--seeds", 4 },
     }
     for _, case in ipairs(cases) do
       local args = { "-o", "json", unpack(case) }

@@ -57,6 +57,24 @@ static void check_run(struct mp_alloc *alloc, struct mp_slice meta)
     mp_buf_fini(&b);
 }
 
+static void check_subscribe(struct mp_alloc *alloc, struct mp_slice meta)
+{
+    struct mp_subscribe_options first;
+    struct mp_subscribe_options second;
+    const char *why = NULL;
+    if (mp_subscribe_options_read(meta, &first, &why) != MP_OK) {
+        mp_assert(why != NULL);
+        return;
+    }
+    struct mp_buf b;
+    mp_buf_init(&b, alloc, 0);
+    mp_assert(mp_subscribe_options_put(&b, &first) == MP_OK);
+    mp_assert(mp_subscribe_options_read(mp_buf_slice(&b), &second, &why) == MP_OK);
+    same_text(first.pattern, second.pattern);
+    mp_assert(first.since_ms == second.since_ms && first.queue == second.queue);
+    mp_buf_fini(&b);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct spec_alloc memory = {.fail_at = SPEC_NEVER};
@@ -76,11 +94,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct mp_slice meta = mp_slice_of(bytes.data + MP_FRAME_HEADER_BYTES, h.meta_size);
         check_call(&alloc, meta);
         check_run(&alloc, meta);
+        check_subscribe(&alloc, meta);
         size_t whole = MP_FRAME_HEADER_BYTES + (size_t)h.size;
         bytes = mp_slice_of(bytes.data + whole, bytes.size - whole);
     }
     check_call(&alloc, mp_slice_of(data, size));
     check_run(&alloc, mp_slice_of(data, size));
+    check_subscribe(&alloc, mp_slice_of(data, size));
     mp_assert(memory.live_bytes == 0);
     return 0;
 }

@@ -25,6 +25,7 @@ struct fuzz {
     uint32_t count;
     uint64_t fetches[CALLS_MAX];
     uint32_t fetches_count;
+    uint64_t seq; /* of the last event that was read */
     bool is_over;
 };
 
@@ -50,9 +51,6 @@ static void take(struct fuzz *f, const struct mp_graph_effects *effects)
             if (f->fetches_count < CALLS_MAX)
                 f->fetches[f->fetches_count++] = e->fetch.fetch;
             break;
-        case MP_GRAPH_EVENT:
-            must(mp_mp_check(e->event.body) == MP_OK);
-            break;
         case MP_GRAPH_REFUSED:
             must(mp_mp_check(e->refused.error) == MP_OK);
             f->is_over = true;
@@ -67,12 +65,36 @@ static void take(struct fuzz *f, const struct mp_graph_effects *effects)
     }
 }
 
+/* What others ask, at any time. */
+static void ask(struct fuzz *f)
+{
+    struct spec_alloc counted = {.fail_at = SPEC_NEVER};
+    struct mp_alloc alloc = spec_alloc_of(&counted);
+    struct mp_buf b;
+    mp_buf_init(&b, &alloc, 0);
+    uint64_t count = mp_graph_event_count(f->g);
+    for (uint64_t seq = mp_rng_below(&f->rng, 8) ? f->seq + 1 : 1; seq <= count; seq++)
+        if (mp_graph_put_event(f->g, seq, &b) == MP_OK) {
+            must(mp_mp_check(mp_buf_slice(&b)) == MP_OK);
+            mp_buf_clear(&b);
+        }
+    f->seq = count;
+    if (mp_rng_below(&f->rng, 8) == 0 && mp_graph_put_record(f->g, f->now, &b) == MP_OK) {
+        must(mp_mp_check(mp_buf_slice(&b)) == MP_OK);
+        mp_buf_clear(&b);
+        must(mp_graph_put_receipts(f->g, &b) == MP_OK);
+        must(mp_mp_check(mp_buf_slice(&b)) == MP_OK);
+    }
+    mp_buf_fini(&b);
+}
+
 static bool step(struct fuzz *f, const struct mp_graph_event *ev)
 {
     struct mp_graph_effects effects;
     enum mp_err err = mp_graph_step(f->g, f->now, ev, &effects);
     take(f, &effects);
     f->is_over |= err == MP_ENOMEM;
+    ask(f);
     return err == MP_OK;
 }
 
@@ -143,6 +165,7 @@ static void answer(struct fuzz *f)
         ev.failed.error = mp_rng_below(&f->rng, 8) ? mp_buf_slice(&error) : some_value(f);
         ev.failed.node = mp_slice_str("n2");
         ev.failed.never_began = mp_rng_below(&f->rng, 4) == 0;
+        ev.failed.is_confirmed = mp_rng_below(&f->rng, 2) == 0;
     } else {
         ev.completed.invocation = f->open[i];
         ev.completed.value = some_value(f);
@@ -183,19 +206,31 @@ static void turn(struct fuzz *f)
     }
 }
 
+static void preset(struct fuzz *f, struct mp_slice name)
+{
+    const struct mp_graph_event ev = {
+        .kind = MP_GRAPH_PRESET,
+        .preset = {.name = name, .value = some_value(f), .node = mp_slice_str(some_node(f))}};
+    if (!f->is_over && mp_rng_below(&f->rng, 8) == 0)
+        step(f, &ev);
+}
+
 static bool resolve(struct fuzz *f, struct mp_slice graph)
 {
     struct mp_graph_effects effects;
     struct mp_graph_event ev = {.kind = MP_GRAPH_LOAD, .load = {.graph = graph}};
     uint32_t steps[STEPS_MAX];
+    struct mp_slice names[STEPS_MAX]; /* in the graph's own bytes */
     uint32_t count = 0;
     enum mp_err err = mp_graph_step(f->g, f->now, &ev, &effects);
     f->is_over = err != MP_OK;
     for (uint32_t i = 0; i < effects.count; i++)
-        if (effects.items[i].kind == MP_GRAPH_RESOLVE)
+        if (effects.items[i].kind == MP_GRAPH_RESOLVE) {
+            names[count] = effects.items[i].resolve.name;
             steps[count++] = effects.items[i].resolve.step;
-        else
+        } else {
             f->is_over = true;
+        }
     for (uint32_t i = 0; err == MP_OK && !f->is_over && i < count; i++) {
         ev = (struct mp_graph_event){.kind = MP_GRAPH_RESOLVED};
         ev.resolved.step = steps[i];
@@ -205,6 +240,7 @@ static bool resolve(struct fuzz *f, struct mp_slice graph)
         ev.resolved.fault.code = MP_CODE_NOT_FOUND;
         if (!step(f, &ev))
             return false;
+        preset(f, names[i]);
     }
     return err == MP_OK && !f->is_over;
 }
@@ -228,8 +264,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                   .value_bytes_max = BYTES_MAX,
                                   .kept_bytes_max = 4 * BYTES_MAX,
                                   .timeout = MP_SECONDS(5),
-                                  .has_trace = mp_rng_below(&f.rng, 2) != 0,
-                                  .has_events = mp_rng_below(&f.rng, 2) != 0};
+                                  .has_trace = mp_rng_below(&f.rng, 2) != 0};
     f.g = (struct mp_graph *)aligned_alloc(16, mp_graph_size());
     if (mp_graph_init(f.g, &cfg, &alloc, seed) == MP_OK) {
         if (resolve(&f, f.input)) {

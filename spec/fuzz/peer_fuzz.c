@@ -32,12 +32,16 @@ ROUND(answer)
 ROUND(forward)
 ROUND(fetch)
 ROUND(release)
+ROUND(messages)
+ROUND(backlog)
+ROUND(upto)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const rounds[])(struct mp_buf * b, struct mp_buf * again,
                                   struct mp_slice bytes) = {
-        round_hello, round_call, round_answer, round_forward, round_fetch, round_release};
+        round_hello,   round_call,     round_answer,  round_forward, round_fetch,
+        round_release, round_messages, round_backlog, round_upto};
     struct spec_alloc counted = {.fail_at = SPEC_NEVER};
     struct mp_alloc alloc = spec_alloc_of(&counted);
     struct mp_buf b;
@@ -46,7 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     mp_buf_init(&b, &alloc, 0);
     mp_buf_init(&again, &alloc, 0);
-    rounds[data[0] % 6](&b, &again, mp_slice_of(data + 1, size - 1));
+    rounds[data[0] % MP_ARRAY_SIZE(rounds)](&b, &again, mp_slice_of(data + 1, size - 1));
     mp_buf_fini(&b);
     mp_buf_fini(&again);
     must(counted.live_bytes == 0);

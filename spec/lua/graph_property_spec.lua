@@ -89,7 +89,7 @@ local function script(s)
   return x
 end
 
-local function case(has_events)
+local function case()
   local count = chance(0.05) and math.random(10, 30) or math.random(1, 9)
   local names, steps, scripts = {}, {}, {}
   for i = 1, count do
@@ -111,7 +111,7 @@ local function case(has_events)
   end
   if chance(0.2) then graph.timeout_ms = math.random(10, 120) end
   return { graph = graph, script = scripts, input = value(),
-    config = { trace = true, events = has_events, workers = WORKERS, seed = math.random(1e6) } }
+    config = { trace = true, workers = WORKERS, seed = math.random(1e6) } }
 end
 
 -- --- running them ---
@@ -308,6 +308,7 @@ end
 
 local function check_events(answer)
   local run, ended, levels = answer.run, {}, 0
+  expect("events made when the run is over", answer.events, answer.late)
   for i, e in ipairs(answer.events) do
     expect("seq", i, e.seq)
     expect("run_id", run.run_id, e.run_id)
@@ -332,14 +333,14 @@ local function check_events(answer)
 end
 
 -- Calls check(case, answer) for `count` random graphs and fails with the first that has problems.
-local function for_random_graphs(count, has_events, check)
+local function for_random_graphs(count, check)
   local tally = {}
   for first = 1, count, BATCH do
     local cases = {}
     for i = first, math.min(first + BATCH - 1, count) do
       math.randomseed(SEED * 100000 + i)
       for _ = 1, 5 do math.random() end
-      cases[#cases + 1] = case(has_events)
+      cases[#cases + 1] = case()
     end
     for i, answer in ipairs(drive(cases)) do
       problems = {}
@@ -355,9 +356,50 @@ local function for_random_graphs(count, has_events, check)
   return tally
 end
 
+-- --- going on with a run ---
+
+-- What succeeded is preset for a second run of the same, the rest runs again.
+local function resumed(c, answer)
+  local results, presets = {}, {}
+  for _, level in ipairs(answer.run.levels) do
+    for name, result in pairs(level.results) do results[name] = result end
+  end
+  for _, s in ipairs(c.graph.steps) do
+    if results[s.name] ~= nil and chance(0.7) then presets[s.name] = results[s.name] end
+  end
+  return { graph = c.graph, script = c.script, input = c.input, config = c.config,
+    presets = next(presets) and presets or nil }
+end
+
+local function check_resumed(first, c, answer)
+  expect("leaked", 0, answer.leaked)
+  expect("events made when the run is over", answer.events, answer.late)
+  expect("status", first.run.status, answer.run.status)
+  if first.run.status == "succeeded" then
+    expect("output", first.run.output, answer.run.output)
+  end
+  local preset = 0
+  for _, r in ipairs(answer.run.steps) do
+    if c.presets and c.presets[r.name] ~= nil then
+      preset = preset + 1
+      expect(r.name .. ".status", "succeeded", r.status)
+      expect(r.name .. ".attempts", 0, r.attempts)
+      expect(r.name .. ".started_ms", nil, r.started_ms)
+      expect(r.name .. ".node", "n9", r.node)
+      expect("event " .. preset + 1, "step_succeeded", answer.events[preset + 1].event)
+      expect("its step", r.name, answer.events[preset + 1].step)
+    end
+  end
+  check_levels(answer.run, (function()
+    local records = {}
+    for _, r in ipairs(answer.run.steps) do records[r.name] = r end
+    return records
+  end)())
+end
+
 describe("the graph core", function()
   it("agrees with a naive evaluator on random graphs", function()
-    local tally = for_random_graphs(GRAPHS, false, function(c, answer)
+    local tally = for_random_graphs(GRAPHS, function(c, answer)
       compare(naive(c.graph, c.script, c.input, WORKERS), answer)
     end)
     print(("# MPREG_SEED=%d: %d graphs %s"):format(SEED, GRAPHS, show(tally)))
@@ -368,10 +410,28 @@ describe("the graph core", function()
   end)
 
   it("tells the summary and the levels that the formulas give", function()
-    for_random_graphs(math.min(GRAPHS, 1000), false, function(_, answer) check_formulas(answer) end)
+    for_random_graphs(math.min(GRAPHS, 1000), function(_, answer) check_formulas(answer) end)
   end)
 
   it("tells events without gaps that say the same as the run", function()
-    for_random_graphs(math.min(GRAPHS, 1000), true, function(_, answer) check_events(answer) end)
+    for_random_graphs(math.min(GRAPHS, 1000), function(_, answer) check_events(answer) end)
+  end)
+
+  it("comes to the same when what succeeded before is preset", function()
+    local cases, firsts = {}, {}
+    for_random_graphs(math.min(GRAPHS, 1000), function(c, answer)
+      if answer.run.status ~= "timed_out" and not c.graph.timeout_ms then
+        cases[#cases + 1], firsts[#firsts + 1] = resumed(c, answer), answer
+      end
+    end)
+    for i, answer in ipairs(drive(cases)) do
+      problems = {}
+      check_resumed(firsts[i], cases[i], answer)
+      if problems[1] then
+        error(("MPREG_SEED=%d, resumed graph %d:\n  %s\n%s\n%s"):format(SEED, i,
+          table.concat(problems, "\n  "), show(cases[i]), show(answer.run or answer.refused)), 0)
+      end
+    end
+    assert.is_true(#cases > 0)
   end)
 end)

@@ -33,7 +33,7 @@ describe("mpreg", function()
 
   it("says that a node is needed", function()
     for name, args in pairs { call = { "m.f" }, try = { "m.f" }, all = { {} }, sleep = { 1 },
-      resource = { "r" }, node = {}, context = {} } do
+      resource = { "r" }, node = {}, context = {}, publish = { "a.b", 1 } } do
       local ok, err = pcall(mpreg[name], unpack(args))
       assert.is_false(ok)
       assert.are.equal("NOT_ON_A_NODE", err.reason)

@@ -33,3 +33,16 @@ describe("fresh seeds of deploy", function()
     assert.is_true(first.changes > 100 and first.changes_refused > 100)
   end)
 end)
+
+describe("fresh seeds of topics", function()
+  after_each(node.stop_all)
+
+  local seed = string.format("%d", FIRST * 1000)
+  it(("keep every promise, twice the same: 100 from %s (MPREG_SEED=%d)"):format(
+    seed, FIRST), function()
+    local first = sim.live("topics", "--nodes", 5, "--seed", seed, "--seeds", 100)
+    local second = sim.live("topics", "--nodes", 5, "--seed", seed, "--seeds", 100)
+    assert.equal(first.digest, second.digest)
+    assert.is_true(first.delivered > 10000 and first.dropped > 0 and first.crashes > 0)
+  end)
+end)

@@ -15,6 +15,9 @@ describe("scenario", function()
     { "mixed", "--nodes", 24, "--seeds", 10 },
     { "deploy", "--nodes", 5, "--seeds", 200 },
     { "deploy", "--nodes", 9, "--seeds", 40 },
+    { "topics", "--nodes", 5, "--seeds", 300 },
+    { "topics", "--nodes", 9, "--seeds", 40 },
+    { "topics", "--nodes", 50, "--seeds", 6 },
     -- Worlds that once broke a promise.
     { "mixed", "--nodes", 5, "--seed", 30582 }, -- one lost ping decided
     { "mixed", "--nodes", 4, "--seed", 35397 },
@@ -27,6 +30,7 @@ describe("scenario", function()
     { "deploy", "--nodes", 5, "--seed", 214 }, -- two changes of one node had one stamp
     { "deploy", "--nodes", 5, "--seed", 284 }, -- two nodes were forgotten while it was under way
     { "deploy", "--nodes", 5, "--seed", 343 }, -- who was told the same twice said that it was live
+    { "topics", "--nodes", 5, "--seed", 222 }, -- it waited for a node that did not know it
   } do
     it(table.concat(words, " ") .. " keeps every promise", function()
       assert.is_true(sim.live(unpack(words)).ok)
@@ -38,6 +42,6 @@ describe("scenario", function()
     assert.equal(0, result.code, result.out)
     assert.is_nil(result.out:match("not caught"), result.out)
     local _, caught = result.out:gsub("caught by invariant", "")
-    assert.is_true(caught >= 21)
+    assert.is_true(caught >= 26)
   end)
 end)

@@ -139,6 +139,8 @@ static bool fake_node_handle_query(struct fake_conn *c, uint64_t id, struct mp_s
     } else if (!mp_slice_is(what, "query.close")) {
         if (mp_slice_is(what, "query.slow"))
             usleep(1200000);
+        for (int i = 0; mp_slice_is(what, "watch") && i < 3; i++)
+            fake_node_answer(c, MP_FRAME_EVENT, id, mp_slice_str("\x81\xa1n\x01"));
         fake_node_answer(c, MP_FRAME_RESULT, id, meta);
     }
     return !mp_slice_is(what, "query.close");

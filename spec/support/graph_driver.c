@@ -2,16 +2,18 @@
  * maps, one a graph:
  *
  *   graph, input   what the machine is given (input may be left out)
- *   config         seed, trace, events, timeout, kept_max, value_max, steps_max, workers,
+ *   presets        results that are known, by step (may be left out)
+ *   config         seed, trace, timeout, kept_max, value_max, steps_max, workers,
  * cancel_at; times in nanoseconds script         by step: what its calls come to. result   the
  * value; left out: the arguments fails    by index as text ("0": no element): attempts that fail
  * first code, final  of those failures run      a list of times; attempt a of element i takes the
  * ((i + 7 a) mod n)-th queue, network   times refuse   an ERROR map: what the resolver says lost
  * never answered, not even at the deadline unbegun  its failures never began
  *
- * Standard output is one map for each: run or refused, events, plan, calls, most_out, leaked. Calls
- * run on the nodes n1 and n2 in turn, without a limit; those that are over their deadline fail
- * there, cancelled ones fail at once. The order of answers at one moment is that of handing out. */
+ * Standard output is one map for each: run or refused, events (as they were told at once), late
+ * (the same, made when the run was over), plan, calls, most_out, leaked. Calls run on the nodes n1
+ * and n2 in turn, without a limit; those that are over their deadline fail there, cancelled ones
+ * fail at once. The order of answers at one moment is that of handing out. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,6 +58,7 @@ struct world {
     struct mp_heap heap;
     struct mp_buf events;
     uint32_t events_count;
+    struct mp_buf late;
     struct mp_slice run;
     struct mp_slice refused;
 };
@@ -199,6 +202,12 @@ static void on_resolve(struct world *w, struct mp_graph *g, mp_time now, uint32_
     check(mp_graph_step(g, now, &ev, &none));
 }
 
+static void watch(struct world *w, struct mp_graph *g)
+{
+    while (w->events_count < mp_graph_event_count(g))
+        check(mp_graph_put_event(g, ++w->events_count, &w->events));
+}
+
 static void carry_out(struct world *w, const struct mp_graph_effects *effects, mp_time now)
 {
     for (uint32_t i = 0; i < effects->count; i++) {
@@ -209,11 +218,6 @@ static void carry_out(struct world *w, const struct mp_graph_effects *effects, m
             break;
         case MP_GRAPH_CANCEL:
             on_cancel(w, e->cancel.invocation, now);
-            break;
-        case MP_GRAPH_EVENT:
-            check(mp_mp_check(e->event.body));
-            check(mp_buf_append(&w->events, e->event.body));
-            w->events_count++;
             break;
         case MP_GRAPH_REFUSED:
             w->refused = copy(e->refused.error);
@@ -265,6 +269,7 @@ static void answer(struct world *w, struct mp_graph *g, mp_time now, uint32_t i)
         ev.failed.bytes_in = 10;
         ev.failed.timing = timing;
         ev.failed.never_began = c->is_unbegun;
+        ev.failed.is_confirmed = true;
     } else {
         ev.completed.invocation = c->invocation;
         ev.completed.value = c->value;
@@ -275,6 +280,7 @@ static void answer(struct world *w, struct mp_graph *g, mp_time now, uint32_t i)
         ev.completed.timing = timing;
     }
     check(mp_graph_step(g, now, &ev, &effects));
+    watch(w, g);
     carry_out(w, &effects, now);
     mp_buf_fini(&error);
 }
@@ -284,6 +290,7 @@ static void run(struct world *w, struct mp_graph *g, mp_time now, mp_time cancel
     struct mp_graph_effects effects;
     struct mp_graph_event ev = {.kind = MP_GRAPH_START};
     check(mp_graph_step(g, now, &ev, &effects));
+    watch(w, g);
     carry_out(w, &effects, now);
     while (w->run.size == 0 && w->refused.size == 0) {
         mp_time timer = mp_graph_deadline(g);
@@ -306,6 +313,7 @@ static void run(struct world *w, struct mp_graph *g, mp_time now, mp_time cancel
             ev.kind = MP_GRAPH_TIMER;
         }
         check(mp_graph_step(g, now, &ev, &effects));
+        watch(w, g);
         carry_out(w, &effects, now);
     }
 }
@@ -321,19 +329,41 @@ static void put(struct mp_buf *out, const char *key, struct mp_slice value)
 
 static void put_answer(struct world *w, struct mp_slice plan, size_t leaked, struct mp_buf *out)
 {
-    check(mp_mp_put_map(out, 7));
+    check(mp_mp_put_map(out, 8));
     put(out, "run", w->run);
     put(out, "refused", w->refused);
     put(out, "plan", plan);
     check(mp_mp_put_text(out, "events"));
     check(mp_mp_put_array(out, w->events_count));
     check(mp_buf_append(out, mp_buf_slice(&w->events)));
+    check(mp_mp_put_text(out, "late"));
+    check(mp_mp_put_array(out, w->events_count));
+    check(mp_buf_append(out, mp_buf_slice(&w->late)));
     check(mp_mp_put_text(out, "calls"));
     check(mp_mp_put_uint(out, w->calls_count));
     check(mp_mp_put_text(out, "most_out"));
     check(mp_mp_put_uint(out, w->most_out));
     check(mp_mp_put_text(out, "leaked"));
     check(mp_mp_put_uint(out, leaked));
+}
+
+static void preset_all(struct mp_graph *g, mp_time now, struct mp_slice presets)
+{
+    uint32_t count;
+    struct mp_mp_reader r;
+    struct mp_slice name;
+    struct mp_graph_effects none;
+    if (mp_mp_get_map(presets, &count, &r) != MP_OK)
+        return; /* an empty table */
+    for (uint32_t i = 0; i < count; i++) {
+        struct mp_graph_event ev = {
+            .kind = MP_GRAPH_PRESET,
+            .preset = {.node = mp_slice_str("n9"), .version = mp_slice_str("0.9.0")}};
+        check(mp_mp_take(&r, &name));
+        check(mp_mp_get_str(name, &ev.preset.name));
+        check(mp_mp_take(&r, &ev.preset.value));
+        check(mp_graph_step(g, now, &ev, &none));
+    }
 }
 
 static void serve(struct mp_slice doc, struct mp_buf *out)
@@ -343,6 +373,7 @@ static void serve(struct mp_slice doc, struct mp_buf *out)
     struct spec_alloc uncounted = {.fail_at = SPEC_NEVER};
     struct mp_alloc alloc = spec_alloc_of(&counted);
     struct mp_slice config = {0};
+    struct mp_slice presets;
     struct mp_graph_effects effects;
     struct mp_graph_event ev = {.kind = MP_GRAPH_LOAD};
     struct mp_buf plan;
@@ -350,6 +381,7 @@ static void serve(struct mp_slice doc, struct mp_buf *out)
     w.plain = spec_alloc_of(&uncounted);
     mp_heap_init(&w.heap, &w.plain);
     mp_buf_init(&w.events, &w.plain, 0);
+    mp_buf_init(&w.late, &w.plain, 0);
     mp_buf_init(&plan, &w.plain, 0);
     get(doc, "script", &w.script);
     get(doc, "config", &config);
@@ -360,8 +392,7 @@ static void serve(struct mp_slice doc, struct mp_buf *out)
                                   .value_bytes_max = get_uint(config, "value_max", 64 << 20),
                                   .kept_bytes_max = get_uint(config, "kept_max", 256 << 20),
                                   .timeout = get_uint(config, "timeout", MP_SECONDS(3600)),
-                                  .has_trace = get_flag(config, "trace"),
-                                  .has_events = get_flag(config, "events")};
+                                  .has_trace = get_flag(config, "trace")};
     struct mp_graph *g = (struct mp_graph *)aligned_alloc(16, mp_graph_size());
     check(mp_graph_init(g, &cfg, &alloc, get_uint(config, "seed", 1)));
     if (!get(doc, "graph", &ev.load.graph))
@@ -378,10 +409,14 @@ static void serve(struct mp_slice doc, struct mp_buf *out)
     for (uint32_t i = 0; i < count; i++)
         on_resolve(&w, g, now, resolves[i].resolve.step, resolves[i].resolve.name);
     free(resolves);
+    if (get(doc, "presets", &presets))
+        preset_all(g, now, presets);
     if (mp_graph_put_plan(g, &plan) != MP_OK)
         mp_buf_clear(&plan);
     uint64_t cancel_after = get_uint(config, "cancel_at", MP_NEVER);
     run(&w, g, now, cancel_after == MP_NEVER ? MP_NEVER : now + cancel_after);
+    for (uint32_t seq = 1; seq <= w.events_count; seq++)
+        check(mp_graph_put_event(g, seq, &w.late));
     mp_graph_fini(g);
     put_answer(&w, mp_buf_slice(&plan), counted.live_bytes, out);
     for (uint32_t i = 0; i < w.calls_count; i++)
@@ -393,6 +428,7 @@ static void serve(struct mp_slice doc, struct mp_buf *out)
     free(g);
     mp_heap_fini(&w.heap);
     mp_buf_fini(&w.events);
+    mp_buf_fini(&w.late);
     mp_buf_fini(&plan);
 }
 

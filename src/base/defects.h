@@ -32,7 +32,18 @@
     X(RELEASE_IGNORED, "release-ignored", "a call from elsewhere gets what is live here")          \
     X(RETIRE_NAMED, "retire-named", "a release is let go of that calls still have")                \
     X(ABORT_HALF, "abort-half", "a deploy that was refused is live on those that had it ready")    \
-    X(LIVE_UNTOLD, "live-untold", "a deploy is said to be live on nodes that have not said so")
+    X(LIVE_UNTOLD, "live-untold", "a deploy is said to be live on nodes that have not said so")    \
+    X(CONFIRM_AT_ONCE, "confirm-at-once",                                                          \
+      "a cancelled call is said to have stopped before it has")                                    \
+    X(SKIP_EVENTS, "skip-events", "a watcher is not told what happened while it did not read")     \
+    X(RESUME_ALL, "resume-all", "a run that goes on with another does a finished step again")      \
+    X(LOST_GOES_ON, "lost-goes-on", "a run of a node that died is listed as if it went on")        \
+    X(PUBLISH_TO_ALL, "publish-to-all", "messages go to nodes that do not want them")              \
+    X(BATCH_UNTOLD, "batch-untold", "that a batch for another node was lost is not told")          \
+    X(DROPS_UNTOLD, "drops-untold", "a subscriber is not told what it lost")                       \
+    X(INTEREST_FORGOTTEN, "interest-forgotten", "a node that was taken for dead gets no messages") \
+    X(BACKLOG_LEFT_OUT, "backlog-left-out",                                                        \
+      "a subscription with a past goes on without the others'")
 
 enum mp_defect {
 #define MP_DEFECT_ENUM(constant, name, what) MP_DEFECT_##constant,

@@ -19,6 +19,10 @@
 #define MP_CONN_OUT_HIGH_BYTES  (1u << 20)   /* unsent answers: the node stops reading requests */
 #define MP_CONN_OUT_MAX_BYTES   (128u << 20) /* unsent answers: plus one value, then closed */
 #define MP_CONNS_MAX            10000        /* open connections; the next one is closed */
+/* unsent bytes of a subscriber's connection: messages wait in the node, until few are left */
+#define MP_CONN_STREAM_HIGH_BYTES (256u << 10)
+#define MP_CONN_STREAM_LOW_BYTES  (64u << 10)
+#define MP_CONN_SUBSCRIPTIONS_MAX 16384 /* of one connection; more: TOO_MANY_SUBSCRIPTIONS */
 
 /* --- native client --- */
 #define MP_CLIENT_NODES_MAX     64    /* nodes to try; more: refused */
@@ -33,10 +37,12 @@
 #define MP_CLIENT_ANSWER_BYTES_MAX (MP_VALUE_BYTES_CEILING + MP_FRAME_SLACK_BYTES)
 
 /* --- calls --- */
-#define MP_TIMEOUT_MS_MAX   (366ull * 86400 * 1000) /* a longer deadline: refused */
-#define MP_RETRIES_MAX      1000                    /* of a call or step; more: refused */
-#define MP_BACKOFF_MS       100   /* first pause before a retry, doubled, jittered */
-#define MP_BACKOFF_MS_MAX   30000 /* the pause grows no further */
+#define MP_TIMEOUT_MS_MAX (366ull * 86400 * 1000) /* a longer deadline: refused */
+#define MP_RETRIES_MAX    1000                    /* of a call or step; more: refused */
+#define MP_BACKOFF_MS     100   /* first pause before a retry, doubled, jittered */
+#define MP_BACKOFF_MS_MAX 30000 /* the pause grows no further */
+#define MP_LEFT_BEHIND_MS_MAX                                                                      \
+    1000 /* an answer waits so long for calls that its function left behind; then it goes out */
 #define MP_NESTED_CALLS_MAX 65536 /* mpreg.all in one call; more: QUEUE_FULL */
 
 /* --- sessions --- */
@@ -60,7 +66,9 @@
 #define MP_MODULES_MAX           4096        /* names; more: left out, TOO_MANY_MODULES */
 #define MP_MODULE_BYTES_MAX      (16u << 20) /* a source file; larger: the module is left out */
 #define MP_MODULE_FUNCTIONS_MAX  4096
-#define MP_UNIT_MODULES_MAX      512         /* modules that are deployed together */
+#define MP_SUBSCRIBED_MAX        4096 /* functions with patterns in a cluster; more: not called */
+#define MP_SUBSCRIBE_MAX         32   /* patterns of one function; more: the module is left out */
+#define MP_UNIT_MODULES_MAX      512  /* modules that are deployed together */
 #define MP_UNIT_BYTES_MAX        (32u << 20) /* their sources */
 #define MP_UNIT_HASH_BYTES       32          /* SHA-256 */
 #define MP_LOAD_FOLDER_DEPTH_MAX 32          /* folders below --load */
@@ -73,7 +81,7 @@
 #define MP_TRACE_AVAILABLE_STEPS 200          /* larger graphs leave `available` out */
 #define MP_GRAPH_ARGS_BYTES_MAX  (128u << 20) /* handed out at once; others wait */
 #define MP_GRAPH_ANSWER_GRACE_MS 100          /* past its deadline an attempt counts as lost */
-#define MP_GRAPH_CANCEL_GRACE_MS 1000         /* a cancelled run waits so long for its calls */
+#define MP_GRAPH_CANCEL_GRACE_MS 5000         /* a cancelled run waits so long for its calls */
 #define MP_GRAPH_NAME_BYTES_MAX  256          /* of a graph; longer: BAD_OPTION */
 #define MP_GRAPH_GUESSES_MAX     20000        /* names compared for suggestions in one check */
 #define MP_GRAPH_DEFAULTS_BYTES  (16u << 20)  /* and 8 graphs: defaults in defaults; more: faults */
@@ -81,11 +89,41 @@
 #define MP_GRAPH_CYCLE_SHOWN_MAX 20           /* steps listed by CYCLE */
 #define MP_GRAPH_PREVIEW_BYTES   160          /* preview of a large result */
 #define MP_GRAPH_PROGRESS_PARTS  20           /* step_progress events of one `each` */
-#define MP_GRAPH_RERUNS_MAX      3          /* of a step whose result was lost; then RESULT_LOST */
-#define MP_GRAPH_LOST_PAUSE_MS   200        /* a call that could not get an input waits so long */
-#define MP_GRAPH_LOST_PAUSES_MAX 10         /* of one call; then RESULT_LOST */
-#define MP_RUN_KEPT_BYTES_MAX    (1u << 30) /* results held by one run; more: RUN_TOO_LARGE */
-#define MP_RUNS_MAX              1024       /* runs at once on a node; more: QUEUE_FULL */
+#define MP_GRAPH_RETRIES_TOLD    65536 /* step_retried events of one run; more: only counted */
+#define MP_GRAPH_TRIES_FIRST     8     /* attempts of one step that are kept, from the first on */
+#define MP_GRAPH_TRIES_LAST      8     /* and from the last back; those between are left out */
+#define MP_GRAPH_TRY_ERROR_MAX   (8u << 10)  /* error of a failed attempt; longer: message alone */
+#define MP_GRAPH_TRY_BYTES_MAX   (16u << 20) /* all such errors of one run; more: likewise */
+#define MP_GRAPH_TRY_TEXT_MAX    200         /* a message that is kept alone; the rest is cut */
+#define MP_GRAPH_RERUNS_MAX      3           /* of a step whose result was lost; then RESULT_LOST */
+#define MP_GRAPH_LOST_PAUSE_MS   200         /* a call that could not get an input waits so long */
+#define MP_GRAPH_LOST_PAUSES_MAX 10          /* of one call; then RESULT_LOST */
+#define MP_RUN_KEPT_BYTES_MAX    (1u << 30)  /* results held by one run; more: RUN_TOO_LARGE */
+#define MP_RUNS_MAX              1024        /* runs at once on a node; more: QUEUE_FULL */
+#define MP_RUNS_RECENT_MAX       32          /* over, with their events; older ones have records */
+#define MP_RUNS_RECENT_BYTES     (256u << 10) /* one that is larger is let go at once */
+#define MP_WATCHES_MAX           16384        /* watchers of all runs of a node; more: QUEUE_FULL */
+#define MP_WATCH_STEP_BYTES      (256u << 10) /* told to one of them at once */
+#define MP_WATCHES_STEP_BYTES    (4u << 20)   /* and to all; the rest in the next step */
+#define MP_WATCH_BEHIND_MS       60000        /* after a run's end; then it is given up */
+#define MP_WATCH_AGAIN_MS        100          /* without memory for an event */
+#define MP_RUN_KEEP_FIRST_MS     20           /* a run that lasts longer is kept while it goes on */
+#define MP_RUN_KEEP_EACH_MS      100          /* and what happened in it, so often */
+#define MP_RUN_PART_BYTES        (1u << 20)   /* of events that are kept at once */
+#define MP_RUN_PARTS_MAX         10000        /* such parts; further events are kept at the end */
+#define MP_RUN_LARGE_BYTES_MAX   (64u << 20)  /* large results that are kept of one run */
+#define MP_RUN_ASKS_MAX          1024 /* requests that wait for a record from the disk; QUEUE_FULL */
+
+/* --- recorded runs --- */
+#define MP_RUN_ID_BYTES              26     /* a ULID */
+#define MP_ARCHIVE_RUNS_MAX          100000 /* --runs-kept goes no higher */
+#define MP_ARCHIVE_DELAY_MS          100    /* from the end of a run to its way to the disk */
+#define MP_ARCHIVE_STEP_RECORDS      256    /* that set out at once; others wait so long again */
+#define MP_ARCHIVE_HURRIED_RECORDS   16     /* the same, when more runs end than are kept */
+#define MP_ARCHIVE_WRITING_BYTES_MAX (4u << 20)  /* of records on their way at once; others wait */
+#define MP_ARCHIVE_BEHIND_BYTES_MAX  (64u << 20) /* not on the disk yet; more: dropped, counted */
+#define MP_ARCHIVE_MEMORY_BYTES      (8u << 20)  /* of bodies that the disk has; older ones go */
+#define MP_ARCHIVE_AGE_LOOK_MS       60000       /* what is too old is looked for so often */
 
 /* --- nodes of a cluster --- */
 #define MP_MEMBERS_MAX         20000  /* known at once, dead ones included; more: not taken in */
@@ -103,6 +141,8 @@
 #define MP_REROUTES_MAX        8            /* nodes tried for a call that never began */
 #define MP_HELD_BYTES_MAX      (256u << 20) /* results kept for other nodes' runs; more: sent on */
 #define MP_HELD_MAX            65536        /* the same, counted */
+#define MP_HELD_RELEASED_BYTES (16u << 20)  /* of runs that are over; the oldest go */
+#define MP_HELD_RELEASED_MS    60000        /* and stay no longer, nor when room is needed */
 #define MP_HOLES_MAX           1024 /* parts of one call's arguments that are held elsewhere */
 #define MP_HAVE_BYTES_MAX      (4u << 20) /* of catalog entries in one answer; the rest comes later */
 #define MP_PLAN_PROVIDERS_MAX  1024       /* whose workers count for the concurrency of an `each` */
@@ -161,6 +201,54 @@
 #define MP_MODULE_NUMBERS_MAX     (16 * MP_MODULES_MAX) /* of all units; more: TOO_MANY_UNITS */
 #define MP_UNIT_LOAD_WAIT_MS      250 /* a load counts as done, whoever is not done then */
 #define MP_UNIT_CRASHES_MAX       3   /* workers in a row that a unit ends; then it is withheld */
+
+/* --- what is kept of runs and messages --- */
+#define MP_STORE_RECORD_BYTES_MAX   (512u << 20) /* of a run, or a part; larger: TOO_LARGE */
+#define MP_STORE_RUN_REQUESTS_MAX   16384 /* that the store has not answered; more: QUEUE_FULL */
+#define MP_STORE_RUN_BYTES_MAX      (64u << 20) /* in them; likewise, one may pass it alone */
+#define MP_STORE_COMMIT_BYTES_MAX   (1u << 20)  /* in one transaction; the rest comes after code */
+#define MP_STORE_HEADS_MAX          100000      /* told at a start; the oldest beyond are deleted */
+#define MP_STORE_HEADS_BYTES_MAX    (64u << 20) /* likewise */
+#define MP_STORE_MESSAGES_BYTES_MAX (64u << 20) /* likewise */
+#define MP_STORE_DAMAGED_MAX        9           /* files moved aside; the last is overwritten */
+#define MP_STORE_COMPLAIN_EACH_MS   10000       /* what fails of runs is logged once in so long */
+
+/* --- topics --- */
+#define MP_TOPIC_BYTES_MAX          512        /* of a topic or pattern; longer: BAD_TOPIC */
+#define MP_TOPIC_WORDS_MAX          32         /* in it; more: BAD_TOPIC */
+#define MP_TOPIC_WORD_BYTES_MAX     64         /* of a word; longer: BAD_TOPIC */
+#define MP_TOPIC_PUBLISH_MAX        65536      /* messages published at once; more: TOO_LARGE */
+#define MP_TOPIC_PATTERNS_MAX       (1u << 20) /* of all receivers; more: QUEUE_FULL */
+#define MP_TOPIC_FUNCTIONS_MAX      65536 /* numbers of functions; the driver gives no higher */
+#define MP_TOPIC_MEMBER_NUMBERS_MAX (1u << 20) /* numbers of nodes; membership gives no higher */
+#define MP_TOPIC_QUEUE_MESSAGES_MAX 65536      /* that wait for one receiver; more: dropped, told */
+#define MP_TOPIC_QUEUE_BYTES_MAX    (8u << 20) /* likewise; one larger message may wait alone */
+#define MP_TOPIC_QUEUES_BYTES_MAX   (256u << 20) /* that wait for all; more: dropped */
+#define MP_TOPIC_BATCH_BYTES        (256u << 10) /* from here a batch of messages is closed */
+#define MP_TOPIC_TURN_BYTES         (1u << 20) /* given to a connection at once; then the others */
+#define MP_TOPIC_HEARD_MAX          256        /* publishers whose last seq a subscription knows */
+#define MP_TOPIC_CACHE_TOPICS       4096 /* whose receivers are known; another takes a place */
+#define MP_TOPIC_CACHE_MATCHES_MAX  (1u << 20) /* receivers in it; more: it is emptied */
+#define MP_TOPIC_INTEREST_MAX       1024 /* patterns told to others; more: `word.#`, then `#` */
+#define MP_TOPIC_INTEREST_BYTES_MAX (32u << 10) /* their bytes; likewise */
+#define MP_TOPIC_BACKLOG_MESSAGES   1000        /* kept of a topic; the oldest go */
+#define MP_TOPIC_BACKLOG_BYTES      (1u << 20)  /* likewise; the newest is kept whatever its size */
+#define MP_TOPIC_BACKLOG_MS         3600000     /* likewise */
+#define MP_TOPIC_BACKLOGS_MAX       16384       /* topics; the least recently published goes */
+#define MP_TOPIC_BACKLOGS_BYTES_MAX (64u << 20) /* of all of them; likewise */
+#define MP_TOPIC_ANSWER_BYTES_MAX   (8u << 20)  /* of a backlog that is asked for: the newest */
+#define MP_TOPIC_ASKED_MS           5000 /* who asked for a backlog gets what matches for so long */
+#define MP_TOPIC_ASKED_MAX          16384 /* of these at once; the oldest ends */
+#define MP_TOPIC_GATHER_MS          2000  /* until other nodes have answered; then without them */
+#define MP_TOPIC_GATHERS_MAX        256 /* subscriptions with --since that begin; more: QUEUE_FULL */
+#define MP_TOPIC_GATHER_BYTES_MAX   (64u << 20)  /* gathered for one; more: left out, told */
+#define MP_TOPIC_GATHERS_BYTES_MAX  (256u << 20) /* for all of them; likewise */
+#define MP_TOPIC_CALLS_MAX          1024 /* of functions with messages, at once; the others wait */
+#define MP_TOPIC_TELL_MS            100  /* between two changes of the patterns told to others */
+#define MP_TOPIC_RETRY_MS           10   /* what was held up by a lack of memory is tried again */
+#define MP_TOPIC_KEEP_MS            250  /* between two writes of what is new */
+#define MP_TOPIC_KEEP_BYTES         (4u << 20) /* of one of them; the rest comes with the next */
+#define MP_TOPIC_FORGET_BYTES       (1u << 20) /* of topics to forget; more: at the next start */
 
 /* --- other nodes --- */
 #define MP_SEEDS_MAX         64    /* --join; more: refused */

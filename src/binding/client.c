@@ -3,6 +3,7 @@
  * libuv: so everything that touches Lua there runs under lua_cpcall, and an error waits on the
  * stack until the loop has returned. */
 #include "src/binding/client.h"
+#include "src/binding/client_internal.h"
 #include "src/binding/jobs.h"
 #include "src/binding/libc_alloc.h"
 
@@ -13,15 +14,19 @@
 
 #include "src/base/assert.h"
 #include "src/binding/system.h"
-#include "src/client/bench.h"
 #include "src/client/client.h"
 #include "src/wire/error.h"
+#include "src/wire/msgpack.h"
+#include "src/wire/topic.h"
 
 #define CONN_TYPE    "mpreg.native.conn"
 #define INTERRUPT_MS 1000 /* how long the end of an interrupted request is awaited */
 #define EVAL_MS      5000 /* the same of an `eval`: a session may have to be ended first */
+#define RUN_MS       6000 /* of a run: the node waits until its calls have really ended */
 #define QUERIES_MAX  256  /* asked at once by one `queries` */
-#define TICK_MS      1000 /* how often somebody is told that a query is not answered yet */
+
+#define TOPIC_PROBLEM_BYTES 1024
+#define TICK_MS             1000 /* how often somebody is told that a query is not answered yet */
 
 struct conn {
     uv_loop_t loop;
@@ -43,6 +48,8 @@ struct conn {
     enum mp_client_answer answer;
     int payload; /* reference of the answer's string, or LUA_NOREF */
     int on_event;
+    int on_batch;    /* of a subscription */
+    bool has_enough; /* it said so */
     uint32_t interrupts;
     uint64_t interrupt_ms; /* how long the end of an interrupted request is awaited */
     bool has_failed;       /* an error of Lua's lies on the stack */
@@ -197,7 +204,7 @@ static void on_ready(void *context, struct mp_slice error)
 }
 
 /* A field of the table at `index`: its number, or `otherwise` without one. */
-static double number_field(lua_State *L, int index, const char *key, double otherwise)
+double mp_native_number_field(lua_State *L, int index, const char *key, double otherwise)
 {
     lua_getfield(L, index, key);
     double n = lua_isnil(L, -1) ? otherwise : lua_tonumber(L, -1);
@@ -207,16 +214,16 @@ static double number_field(lua_State *L, int index, const char *key, double othe
     return n;
 }
 
-static uint64_t whole_field(lua_State *L, int index, const char *key, uint64_t largest)
+uint64_t mp_native_whole_field(lua_State *L, int index, const char *key, uint64_t largest)
 {
-    double n = number_field(L, index, key, 0);
+    double n = mp_native_number_field(L, index, key, 0);
     if (!(n >= 0 && n <= (double)largest))
         luaL_error(L, "%s: expected a number from 0 to %f", key, (double)largest);
     return (uint64_t)n;
 }
 
 /* Reads the list `nodes` of the table at 1; its strings stay in that table. */
-static uint32_t read_nodes(lua_State *L, const char **nodes)
+uint32_t mp_native_read_nodes(lua_State *L, const char **nodes)
 {
     lua_getfield(L, 1, "nodes");
     luaL_checktype(L, -1, LUA_TTABLE);
@@ -235,7 +242,7 @@ static uint32_t read_nodes(lua_State *L, const char **nodes)
 }
 
 /* A broken connection is reported by write(), not by a signal that ends the program. */
-static void ignore_sigpipe(void)
+void mp_native_ignore_sigpipe(void)
 {
     struct sigaction now;
     if (sigaction(SIGPIPE, NULL, &now) == 0 && now.sa_handler == SIG_DFL)
@@ -249,14 +256,14 @@ static int native_connect(lua_State *L)
     struct mp_client_config config = {
         .alloc = &mp_libc_alloc,
         .nodes = nodes,
-        .nodes_count = read_nodes(L, nodes),
-        .timeout_ms = whole_field(L, 1, "timeout_ms", MP_TIMEOUT_MS_MAX),
+        .nodes_count = mp_native_read_nodes(L, nodes),
+        .timeout_ms = mp_native_whole_field(L, 1, "timeout_ms", MP_TIMEOUT_MS_MAX),
     };
     struct conn *c = (struct conn *)lua_newuserdata(L, sizeof(*c));
     memset(c, 0, sizeof(*c));
     luaL_getmetatable(L, CONN_TYPE);
     lua_setmetatable(L, -2);
-    ignore_sigpipe();
+    mp_native_ignore_sigpipe();
     mp_buf_init(&c->error, &mp_libc_alloc, 0);
     if (uv_loop_init(&c->loop) != 0)
         return luaL_error(L, "no event loop: too many open files?");
@@ -379,6 +386,8 @@ static void prepare(lua_State *L, struct conn *c)
     c->is_done = false;
     c->payload = LUA_NOREF;
     c->on_event = LUA_NOREF;
+    c->on_batch = LUA_NOREF;
+    c->has_enough = false;
     c->interrupts = 0;
     c->interrupt_ms = INTERRUPT_MS;
     c->has_failed = false;
@@ -392,8 +401,13 @@ static int finish(lua_State *L, struct conn *c)
     c->is_busy = false;
     c->id = 0;
     luaL_unref(L, LUA_REGISTRYINDEX, c->on_event);
+    luaL_unref(L, LUA_REGISTRYINDEX, c->on_batch);
     if (c->has_failed)
         return lua_error(L); /* it is on top */
+    if (c->has_enough) {
+        lua_pushboolean(L, true);
+        return 1;
+    }
     bool has_payload = c->payload != LUA_NOREF;
     if (has_payload) {
         lua_rawgeti(L, LUA_REGISTRYINDEX, c->payload);
@@ -418,7 +432,7 @@ static int finish(lua_State *L, struct conn *c)
     return 2;
 }
 
-static struct mp_slice text_option(lua_State *L, const char *key)
+struct mp_slice mp_native_text_option(lua_State *L, const char *key)
 {
     if (lua_type(L, -1) != LUA_TSTRING)
         luaL_error(L, "%s: expected a string, got %s", key, luaL_typename(L, -1));
@@ -433,14 +447,14 @@ static void read_needs(lua_State *L, struct mp_call_options *o)
         luaL_error(L, "needs: more than %d resources", MP_NEEDS_MAX);
     for (size_t i = 0; i < count; i++) {
         lua_rawgeti(L, -1, (int)i + 1);
-        o->needs[i] = text_option(L, "needs");
+        o->needs[i] = mp_native_text_option(L, "needs");
         lua_pop(L, 1);
     }
     o->needs_count = (uint32_t)count;
 }
 
 /* Strings stay in the table at `index`, so slices into them hold while it does. */
-static void read_call_options(lua_State *L, int index, struct mp_call_options *o)
+void mp_native_read_call_options(lua_State *L, int index, struct mp_call_options *o)
 {
     if (lua_isnoneornil(L, index))
         return;
@@ -448,15 +462,15 @@ static void read_call_options(lua_State *L, int index, struct mp_call_options *o
     for (lua_pushnil(L); lua_next(L, index) != 0; lua_pop(L, 1)) {
         const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
         if (strcmp(key, "timeout_ms") == 0)
-            o->timeout_ms = whole_field(L, index, key, MP_TIMEOUT_MS_MAX);
+            o->timeout_ms = mp_native_whole_field(L, index, key, MP_TIMEOUT_MS_MAX);
         else if (strcmp(key, "version") == 0)
-            o->version = text_option(L, key);
+            o->version = mp_native_text_option(L, key);
         else if (strcmp(key, "on") == 0)
-            o->on = text_option(L, key);
+            o->on = mp_native_text_option(L, key);
         else if (strcmp(key, "cluster") == 0)
-            o->cluster = text_option(L, key);
+            o->cluster = mp_native_text_option(L, key);
         else if (strcmp(key, "retries") == 0)
-            o->retries = (uint32_t)whole_field(L, index, key, MP_RETRIES_MAX);
+            o->retries = (uint32_t)mp_native_whole_field(L, index, key, MP_RETRIES_MAX);
         else if (strcmp(key, "wait") == 0)
             o->is_waiting = lua_toboolean(L, -1);
         else if (strcmp(key, "needs") == 0)
@@ -466,7 +480,7 @@ static void read_call_options(lua_State *L, int index, struct mp_call_options *o
     }
 }
 
-static void read_run_options(lua_State *L, int index, struct mp_run_options *o)
+void mp_native_read_run_options(lua_State *L, int index, struct mp_run_options *o)
 {
     if (lua_isnoneornil(L, index))
         return;
@@ -474,16 +488,33 @@ static void read_run_options(lua_State *L, int index, struct mp_run_options *o)
     for (lua_pushnil(L); lua_next(L, index) != 0; lua_pop(L, 1)) {
         const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
         if (strcmp(key, "timeout_ms") == 0)
-            o->timeout_ms = whole_field(L, index, key, MP_TIMEOUT_MS_MAX);
+            o->timeout_ms = mp_native_whole_field(L, index, key, MP_TIMEOUT_MS_MAX);
         else if (strcmp(key, "trace") == 0)
             o->has_trace = lua_toboolean(L, -1);
         else if (strcmp(key, "follow") == 0)
             o->has_events = lua_toboolean(L, -1);
         else if (strcmp(key, "detach") == 0)
             o->is_detached = lua_toboolean(L, -1);
+        else if (strcmp(key, "topic") == 0)
+            o->topic = mp_native_text_option(L, key);
         else
             luaL_error(L, "unknown option '%s'", key);
     }
+}
+
+/* The function at `index`, if there is one, is told what comes before the answer. */
+static void hear(lua_State *L, struct conn *c, int index)
+{
+    if (lua_isnoneornil(L, index))
+        return;
+    lua_pushvalue(L, index);
+    c->on_event = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+static void check_function(lua_State *L, int index)
+{
+    if (!lua_isnoneornil(L, index))
+        luaL_checktype(L, index, LUA_TFUNCTION);
 }
 
 static int conn_call(lua_State *L)
@@ -491,7 +522,7 @@ static int conn_call(lua_State *L)
     struct conn *c = check_conn(L);
     struct mp_call_options o = {.fun = check_bytes(L, 2)};
     struct mp_slice args = check_bytes(L, 3);
-    read_call_options(L, 4, &o);
+    mp_native_read_call_options(L, 4, &o);
     prepare(L, c);
     enum mp_err err = mp_client_call(c->client, &o, args, c, on_answer, &c->id);
     return err != MP_OK ? return_refusal(L, c, err) : finish(L, c);
@@ -502,14 +533,11 @@ static int conn_run(lua_State *L)
     struct conn *c = check_conn(L);
     struct mp_run_options o = {0};
     struct mp_slice graph = check_bytes(L, 2);
-    read_run_options(L, 3, &o);
-    if (!lua_isnoneornil(L, 4))
-        luaL_checktype(L, 4, LUA_TFUNCTION);
+    mp_native_read_run_options(L, 3, &o);
+    check_function(L, 4);
     prepare(L, c);
-    if (!lua_isnoneornil(L, 4)) {
-        lua_pushvalue(L, 4);
-        c->on_event = luaL_ref(L, LUA_REGISTRYINDEX);
-    }
+    c->interrupt_ms = RUN_MS;
+    hear(L, c, 4);
     enum mp_err err = mp_client_run(c->client, &o, graph, c, on_answer, &c->id);
     if (err == MP_OK)
         return finish(L, c);
@@ -533,14 +561,17 @@ static void read_query_options(lua_State *L, int index, struct question *q)
     for (lua_pushnil(L); lua_next(L, index) != 0; lua_pop(L, 1)) {
         const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
         if (strcmp(key, "timeout_ms") == 0)
-            q->timeout_ms = whole_field(L, index, key, MP_TIMEOUT_MS_MAX);
+            q->timeout_ms = mp_native_whole_field(L, index, key, MP_TIMEOUT_MS_MAX);
         else if (strcmp(key, "options") == 0)
-            q->options = text_option(L, key);
+            q->options = mp_native_text_option(L, key);
         else
             luaL_error(L, "unknown option '%s'", key);
     }
 }
 
+/* query(WHAT, PAYLOAD, {timeout_ms =, options =}, function() … end, function(event) … end): the
+ * first function is called each second until the answer is there; the second with what the node
+ * tells before it, and then there is no deadline but a given one. One of them at most. */
 static int conn_query(lua_State *L)
 {
     struct conn *c = check_conn(L);
@@ -548,12 +579,17 @@ static int conn_query(lua_State *L)
     if (!lua_isnoneornil(L, 3))
         q.payload = check_bytes(L, 3);
     read_query_options(L, 4, &q);
-    if (!lua_isnoneornil(L, 5))
-        luaL_checktype(L, 5, LUA_TFUNCTION);
+    check_function(L, 5);
+    check_function(L, 6);
+    bool is_watching = !lua_isnoneornil(L, 6);
+    bool is_ticking = !lua_isnoneornil(L, 5);
+    if (is_watching && is_ticking)
+        return luaL_error(L, "a query that is watched has no ticks");
+    if (is_watching && q.timeout_ms == 0)
+        q.timeout_ms = MP_TIMEOUT_MS_MAX;
     prepare(L, c);
-    if (!lua_isnoneornil(L, 5)) {
-        lua_pushvalue(L, 5);
-        c->on_event = luaL_ref(L, LUA_REGISTRYINDEX);
+    hear(L, c, is_watching ? 6 : 5);
+    if (is_ticking) {
         uv_update_time(&c->loop);
         uv_timer_start(&c->ticks, on_tick, TICK_MS, TICK_MS);
     }
@@ -576,16 +612,12 @@ static int conn_eval(lua_State *L)
     uint64_t timeout_ms = 0;
     if (!lua_isnoneornil(L, 5)) {
         luaL_checktype(L, 5, LUA_TTABLE);
-        timeout_ms = whole_field(L, 5, "timeout_ms", MP_TIMEOUT_MS_MAX);
+        timeout_ms = mp_native_whole_field(L, 5, "timeout_ms", MP_TIMEOUT_MS_MAX);
     }
-    if (!lua_isnoneornil(L, 6))
-        luaL_checktype(L, 6, LUA_TFUNCTION);
+    check_function(L, 6);
     prepare(L, c);
     c->interrupt_ms = EVAL_MS;
-    if (!lua_isnoneornil(L, 6)) {
-        lua_pushvalue(L, 6);
-        c->on_event = luaL_ref(L, LUA_REGISTRYINDEX);
-    }
+    hear(L, c, 6);
     enum mp_err err =
         mp_client_eval(c->client, what, options, text, timeout_ms, c, on_answer, &c->id);
     if (err == MP_OK)
@@ -691,6 +723,141 @@ static int conn_queries(lua_State *L)
     return 1;
 }
 
+/* --- topics --- */
+
+/* publish(MESSAGES, {timeout_ms =}) */
+static int conn_publish(lua_State *L)
+{
+    struct conn *c = check_conn(L);
+    struct mp_slice messages = check_bytes(L, 2);
+    uint64_t timeout_ms = 0;
+    if (!lua_isnoneornil(L, 3)) {
+        luaL_checktype(L, 3, LUA_TTABLE);
+        timeout_ms = mp_native_whole_field(L, 3, "timeout_ms", MP_TIMEOUT_MS_MAX);
+    }
+    prepare(L, c);
+    enum mp_err err = mp_client_publish(c->client, messages, timeout_ms, c, on_answer, &c->id);
+    return err != MP_OK ? return_refusal(L, c, err) : finish(L, c);
+}
+
+struct batch_arrival {
+    struct conn *c;
+    const struct mp_client_batch *batch;
+};
+
+/* The function says whether it has had enough. */
+static int pass_batch(lua_State *L)
+{
+    const struct batch_arrival *a = (const struct batch_arrival *)lua_touserdata(L, 1);
+    const struct mp_client_batch *b = a->batch;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, a->c->on_batch);
+    lua_pushlstring(L, (const char *)b->messages.data, b->messages.size);
+    lua_pushlstring(L, (const char *)b->publisher.data, b->publisher.size);
+    lua_pushnumber(L, (lua_Number)b->dropped);
+    lua_pushnumber(L, (lua_Number)b->after_seq);
+    lua_call(L, 4, 1);
+    a->c->has_enough = lua_toboolean(L, -1);
+    return 0;
+}
+
+static void on_messages(void *context, uint64_t id, const struct mp_client_batch *batch)
+{
+    struct conn *c = (struct conn *)context;
+    struct batch_arrival a = {.c = c, .batch = batch};
+    if (id != c->id || c->is_done || c->interrupts != 0 || c->has_failed)
+        return;
+    c->has_failed = lua_cpcall(c->L, pass_batch, &a) != 0;
+    if (!c->has_failed && !c->has_enough)
+        return;
+    /* The end that the node tells is not waited for: much may come before it. */
+    mp_client_cancel(c->client, id);
+    done(c);
+}
+
+static void read_subscribe_options(lua_State *L, int index, struct mp_subscribe_options *o,
+                                   uint64_t *timeout_ms)
+{
+    luaL_checktype(L, index, LUA_TTABLE);
+    for (lua_pushnil(L); lua_next(L, index) != 0; lua_pop(L, 1)) {
+        const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
+        if (strcmp(key, "timeout_ms") == 0)
+            *timeout_ms = mp_native_whole_field(L, index, key, MP_TIMEOUT_MS_MAX);
+        else if (strcmp(key, "since_ms") == 0)
+            o->since_ms = mp_native_whole_field(L, index, key, MP_TIMEOUT_MS_MAX);
+        else if (strcmp(key, "queue") == 0)
+            o->queue = mp_native_whole_field(L, index, key, MP_TOPIC_QUEUE_MESSAGES_MAX);
+        else
+            luaL_error(L, "unknown option '%s'", key);
+    }
+}
+
+/* subscribe(PATTERN, {since_ms, queue, timeout_ms}, on_event, on_batch) */
+static int conn_subscribe(lua_State *L)
+{
+    struct conn *c = check_conn(L);
+    struct mp_subscribe_options o = {.pattern = check_bytes(L, 2)};
+    uint64_t timeout_ms = 0;
+    read_subscribe_options(L, 3, &o, &timeout_ms);
+    luaL_checktype(L, 4, LUA_TFUNCTION);
+    luaL_checktype(L, 5, LUA_TFUNCTION);
+    prepare(L, c);
+    lua_pushvalue(L, 4);
+    c->on_event = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pushvalue(L, 5);
+    c->on_batch = luaL_ref(L, LUA_REGISTRYINDEX);
+    enum mp_err err =
+        mp_client_subscribe(c->client, &o, timeout_ms, c, on_answer, on_messages, &c->id);
+    if (err == MP_OK)
+        return finish(L, c);
+    luaL_unref(L, LUA_REGISTRYINDEX, c->on_event);
+    luaL_unref(L, LUA_REGISTRYINDEX, c->on_batch);
+    return return_refusal(L, c, err);
+}
+
+/* topic_problem(TEXT, is_pattern): nil, or what is wrong with it. */
+static int native_topic_problem(lua_State *L)
+{
+    char text[TOPIC_PROBLEM_BYTES];
+    struct mp_text message;
+    mp_text_init(&message, text, sizeof(text));
+    struct mp_slice topic = check_bytes(L, 1);
+    enum mp_err err = lua_toboolean(L, 2) ? mp_topic_pattern_check(topic, &message)
+                                          : mp_topic_name_check(topic, &message);
+    if (err == MP_OK)
+        return 0;
+    lua_pushstring(L, text);
+    return 1;
+}
+
+/* next_message(MESSAGES, AT): of an array of [topic, seq, at, data] the one that begins at byte AT
+ * (0: the first): AT of the one behind it, topic, seq, at, MessagePack of data; nothing at the end.
+ */
+static int native_next_message(lua_State *L)
+{
+    struct mp_slice bytes = check_bytes(L, 1);
+    double at = luaL_checknumber(L, 2);
+    luaL_argcheck(L, at >= 0 && at <= (double)bytes.size, 2, "not in the messages");
+    struct mp_mp_reader r = {.at = bytes.data + (size_t)at, .end = bytes.data + bytes.size};
+    struct mp_mp_token t[4];
+    struct mp_slice data;
+    if (at == 0 && (mp_mp_next(&r, &t[0]) != MP_OK || t[0].type != MP_MP_ARRAY))
+        return luaL_error(L, "the node's messages are no array");
+    if (mp_mp_is_at_end(&r))
+        return 0;
+    for (int i = 0; i < 4; i++)
+        if (mp_mp_next(&r, &t[i]) != MP_OK)
+            return luaL_error(L, "a message of the node cannot be read");
+    if (t[0].type != MP_MP_ARRAY || t[0].count != 4 || t[1].type != MP_MP_STR ||
+        t[2].type != MP_MP_UINT || t[3].type != MP_MP_UINT || mp_mp_take(&r, &data) != MP_OK)
+        return luaL_error(L, "a message of the node cannot be read");
+    lua_pushnumber(L, (lua_Number)(r.at - bytes.data));
+    lua_pushlstring(L, (const char *)t[1].bytes.data, t[1].bytes.size);
+    lua_pushnumber(L, (lua_Number)t[2].u);
+    lua_pushnumber(L, (lua_Number)t[3].u);
+    lua_pushlstring(L, (const char *)data.data, data.size);
+    return 5;
+}
+
 static int conn_close(lua_State *L)
 {
     struct conn *c = (struct conn *)luaL_checkudata(L, 1, CONN_TYPE);
@@ -733,137 +900,15 @@ static int conn_node(lua_State *L)
     return 1;
 }
 
-/* --- the load generator --- */
-
-static volatile sig_atomic_t bench_interrupts;
-
-static void count_interrupt(int number)
-{
-    (void)number;
-    bench_interrupts++;
-}
-
-static void set_number(lua_State *L, const char *key, double value)
-{
-    lua_pushnumber(L, value);
-    lua_setfield(L, -2, key);
-}
-
-static void set_latency(lua_State *L, const char *key, mp_duration d)
-{
-    set_number(L, key, (double)d / 1e3);
-}
-
-static void push_figures(lua_State *L, const struct mp_load_result *r)
-{
-    const struct mp_histogram *h = &r->latencies;
-    double seconds = (double)r->elapsed / 1e9;
-    lua_createtable(L, 0, 16);
-    set_number(L, "calls", (double)r->calls);
-    set_number(L, "errors", (double)r->errors);
-    set_number(L, "unsent", (double)r->unsent);
-    set_number(L, "seconds", seconds);
-    set_number(L, "calls_per_s", seconds > 0 ? (double)r->calls / seconds : 0);
-    set_latency(L, "p50_us", mp_histogram_at(h, 0.5));
-    set_latency(L, "p90_us", mp_histogram_at(h, 0.9));
-    set_latency(L, "p99_us", mp_histogram_at(h, 0.99));
-    set_latency(L, "p999_us", mp_histogram_at(h, 0.999));
-    set_latency(L, "max_us", h->max);
-    lua_pushboolean(L, r->is_interrupted);
-    lua_setfield(L, -2, "interrupted");
-    lua_createtable(L, 0, (int)r->kinds_count);
-    for (uint32_t i = 0; i < r->kinds_count; i++)
-        set_number(L, r->kinds[i].name, (double)r->kinds[i].count);
-    lua_setfield(L, -2, "errors_by");
-}
-
-/* A string of the table at 1, which keeps it; empty if there is none. */
-static struct mp_slice text_field(lua_State *L, const char *key)
-{
-    struct mp_slice text = {0};
-    lua_getfield(L, 1, key);
-    if (!lua_isnil(L, -1))
-        text = text_option(L, key);
-    lua_pop(L, 1);
-    return text;
-}
-
-static void read_bench(lua_State *L, struct mp_bench_config *config)
-{
-    lua_getfield(L, 1, "graph");
-    config->is_run = !lua_isnil(L, -1);
-    lua_pop(L, 1);
-    config->payload = text_field(L, config->is_run ? "graph" : "args");
-    lua_getfield(L, 1, "options");
-    if (config->is_run)
-        read_run_options(L, lua_gettop(L), &config->run);
-    else
-        read_call_options(L, lua_gettop(L), &config->call);
-    lua_pop(L, 1); /* the table at 1 keeps the options, and they their strings */
-    config->call.fun = text_field(L, "fun");
-    if (!config->is_run && (config->call.fun.size == 0 || config->payload.size == 0))
-        luaL_error(L, "fun and args, or graph, are needed");
-    config->outstanding = (uint32_t)whole_field(L, 1, "outstanding", MP_LOAD_OUTSTANDING_MAX);
-    config->connections = (uint32_t)whole_field(L, 1, "connections", MP_LOAD_CONNECTIONS_MAX);
-    config->outstanding = config->outstanding == 0 ? 1 : config->outstanding;
-    config->connections = config->connections == 0 ? 1 : config->connections;
-    double seconds = number_field(L, 1, "seconds", 1);
-    config->rate = number_field(L, 1, "rate", 0);
-    if (!(seconds > 0 && seconds <= 1e6) || !(config->rate >= 0 && config->rate <= 1e9))
-        luaL_error(L, "seconds or rate is out of range");
-    if (config->outstanding < config->connections)
-        luaL_error(L, "outstanding must be at least connections");
-    config->duration = (mp_duration)(seconds * 1e9);
-}
-
-static int native_bench(lua_State *L)
-{
-    const char *nodes[MP_CLIENT_NODES_MAX];
-    luaL_checktype(L, 1, LUA_TTABLE);
-    lua_settop(L, 1);
-    struct mp_bench_config config = {
-        .alloc = &mp_libc_alloc, .nodes = nodes, .interrupts = &bench_interrupts};
-    config.nodes_count = read_nodes(L, nodes);
-    read_bench(L, &config);
-    struct mp_load_result *result =
-        (struct mp_load_result *)lua_newuserdata(L, sizeof(struct mp_load_result));
-    ignore_sigpipe();
-    struct sigaction before;
-    const struct sigaction counting = {.sa_handler = count_interrupt}; /* no SA_RESTART */
-    struct mp_buf error;
-    mp_buf_init(&error, &mp_libc_alloc, 0);
-    bench_interrupts = 0;
-    sigaction(SIGINT, &counting, &before);
-    enum mp_err err = mp_bench_run(&config, result, &error);
-    sigaction(SIGINT, &before, NULL);
-    if (err == MP_OK) {
-        mp_buf_fini(&error);
-        push_figures(L, result);
-        return 1;
-    }
-    if (err != MP_ECLOSED) {
-        mp_buf_fini(&error);
-        return luaL_error(L, "%s", mp_err_text(err));
-    }
-    lua_pushnil(L);
-    struct arrival a = {.payload = mp_buf_slice(&error), .reference = LUA_NOREF};
-    int status = lua_cpcall(L, keep_payload, &a);
-    mp_buf_fini(&error);
-    if (status != 0)
-        return lua_error(L);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, a.reference);
-    luaL_unref(L, LUA_REGISTRYINDEX, a.reference);
-    return 2;
-}
-
 int mp_client_open(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"call", conn_call},   {"run", conn_run},
-        {"query", conn_query}, {"queries", conn_queries},
-        {"eval", conn_eval},   {"close", conn_close},
-        {"node", conn_node},   {"is_open", conn_is_open},
-        {"__gc", conn_gc},     {NULL, NULL},
+        {"call", conn_call},       {"run", conn_run},
+        {"query", conn_query},     {"queries", conn_queries},
+        {"eval", conn_eval},       {"close", conn_close},
+        {"publish", conn_publish}, {"subscribe", conn_subscribe},
+        {"node", conn_node},       {"is_open", conn_is_open},
+        {"__gc", conn_gc},         {NULL, NULL},
     };
     luaL_newmetatable(L, CONN_TYPE);
     luaL_register(L, NULL, methods);
@@ -873,8 +918,14 @@ int mp_client_open(lua_State *L)
     lua_newtable(L);
     lua_pushcfunction(L, native_connect);
     lua_setfield(L, -2, "connect");
-    lua_pushcfunction(L, native_bench);
+    lua_pushcfunction(L, mp_native_bench);
     lua_setfield(L, -2, "bench");
+    lua_pushcfunction(L, mp_native_bench_pub);
+    lua_setfield(L, -2, "bench_pub");
+    lua_pushcfunction(L, native_topic_problem);
+    lua_setfield(L, -2, "topic_problem");
+    lua_pushcfunction(L, native_next_message);
+    lua_setfield(L, -2, "next_message");
     mp_jobs_register(L);
     mp_system_register(L);
     return 1;

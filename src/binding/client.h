@@ -9,6 +9,10 @@
  *     -- payload may be nil; the function is called each second until the answer is there
  *   list, error = conn:queries(what, {options, …}, {timeout_ms})   -- the same of many, at once
  *   result, error = conn:eval(what, options, text, {timeout_ms}, function(event) … end)
+ *   result, error = conn:publish(messages, {timeout_ms})   -- MessagePack of [[topic, data], …]
+ *   true, error = conn:subscribe(pattern, {since_ms, queue, timeout_ms}, function(event) … end,
+ *                                function(messages, publisher, dropped, after_seq) … end)
+ *     -- blocks until the second function returns true; `messages`: see native.next_message
  *   conn:close()   conn:node()   -- "HOST:PORT" that answered
  *   is_open, error = conn:is_open()   -- false once the node has gone, or said that it is about to
  *
@@ -28,6 +32,13 @@
  *     those of conn:run or conn:call. `calls` are those with a result; src/client/bench.h says what
  *     is measured. An error (MessagePack) means that nothing was measured.
  *
+ *   figures, error = native.bench_pub{nodes, topic, pattern, subscribers, size, seconds, rate}
+ *     figures = {published, delivered, dropped, seconds, published_per_s, delivered_per_s, p50_us,
+ *                p99_us, interrupted}, see src/client/pub_load.h
+ *
+ *   native.topic_problem(text, is_pattern) → what is wrong with a topic or pattern, or nil
+ *   native.next_message(messages, at) → of an array of [topic, seq, at, data] the one at byte `at`
+ *                              (0: the first): `at` of the next, topic, seq, at, data (MessagePack)
  *   native.isatty(fd)        → boolean
  *   native.terminal_width()  → columns of stdout's or stderr's terminal, or nil if neither is one
  *   native.now()             → seconds of a monotonic clock, with a fraction

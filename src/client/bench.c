@@ -1,49 +1,30 @@
-/* See bench.h. What is specific to our protocol: connecting, the frame that is sent again and again
- * with another id, and what an answer means. load.c does the rest. */
+/* See bench.h. What is specific to our protocol: the frame that is sent again and again with
+ * another id, and what an answer means. load.c does the rest. */
 #include "src/client/bench.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <stdio.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "src/base/assert.h"
-#include "src/client/client_internal.h"
+#include "src/client/sockets.h"
 #include "src/wire/error.h"
 #include "src/wire/msgpack.h"
 
-#define TRIED_BYTES     1024
 #define ERROR_BYTES_MAX (64u << 10) /* a larger first error is not kept */
 #define DRAIN_MS        5000
 #define PROBE_SECONDS   3600
 #define ID_OFFSET       8
-#define FDS_SPARE       64
 
 struct bench {
     const struct mp_bench_config *config;
     struct mp_buf request;
     struct mp_buf *first_error; /* the ERROR map of the first call that failed */
     int *fds;
-    uint32_t connected;
-    uint32_t node; /* the last that answered */
-    char tried[TRIED_BYTES];
+    bool is_connected;
 };
 
 static enum mp_err build_request(struct bench *b);
 static enum mp_err connect_all(struct bench *b);
-static int connect_any(struct bench *b);
-static int connect_node(struct bench *b, const char *node, const char **why);
-static int connect_address(struct bench *b, const struct addrinfo *a, const char **why);
-static bool exchange_prefaces(struct bench *b, int fd, const char **why);
-static bool wait_for(struct bench *b, int fd, short events, const char **why);
-static enum mp_err refuse(struct bench *b, enum mp_code code, const char *reason,
-                          const char *message, const char *hint);
 static enum mp_err probe(struct bench *b, const struct mp_load_config *all,
                          struct mp_load_result *result);
 static void patch(uint8_t *prefix, uint32_t slot);
@@ -89,7 +70,7 @@ enum mp_err mp_bench_run(const struct mp_bench_config *config, struct mp_load_re
         err = probe(&b, &load, result);
     if (err == MP_OK)
         err = mp_load_run(&load, result);
-    for (uint32_t i = 0; i < b.connected; i++)
+    for (uint32_t i = 0; b.is_connected && i < config->connections; i++)
         close(b.fds[i]);
     mp_alloc_free(config->alloc, b.fds, config->connections * sizeof(*b.fds));
     mp_buf_fini(&b.request);
@@ -110,159 +91,18 @@ static enum mp_err build_request(struct bench *b)
     return err;
 }
 
-/* --- connecting --- */
-
-/* A thousand connections need more descriptors than many shells allow at first. */
-static void allow_descriptors(uint32_t count)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= count + FDS_SPARE)
-        return;
-    limit.rlim_cur = count + FDS_SPARE < limit.rlim_max ? count + FDS_SPARE : limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 static enum mp_err connect_all(struct bench *b)
 {
     const struct mp_bench_config *config = b->config;
-    allow_descriptors(config->connections);
+    const struct mp_sockets_config sockets = {.nodes = config->nodes,
+                                              .nodes_count = config->nodes_count,
+                                              .interrupts = config->interrupts};
     b->fds = (int *)mp_alloc_take(config->alloc, config->connections * sizeof(*b->fds));
     if (!b->fds)
         return MP_ENOMEM;
-    while (b->connected < config->connections) {
-        int fd = connect_any(b);
-        if (is_interrupted(b)) {
-            if (fd >= 0)
-                close(fd);
-            return refuse(b, MP_CODE_CANCELLED, "INTERRUPTED", "interrupted", NULL);
-        }
-        if (fd < 0) {
-            char message[TRIED_BYTES + 32];
-            snprintf(message, sizeof(message), "no node answered: %s", b->tried);
-            return refuse(b, MP_CODE_UNAVAILABLE, "NO_NODE", message,
-                          "is a node running? start one with `mpreg node`");
-        }
-        b->fds[b->connected++] = fd;
-    }
-    return MP_OK;
-}
-
-/* The nodes in turn, from the last that answered on. */
-static int connect_any(struct bench *b)
-{
-    size_t at = 0;
-    b->tried[0] = '\0';
-    for (uint32_t i = 0; i < b->config->nodes_count && !is_interrupted(b); i++) {
-        const char *why = NULL;
-        const char *node = b->config->nodes[b->node];
-        int fd = connect_node(b, node, &why);
-        if (fd >= 0)
-            return fd;
-        b->node = (b->node + 1) % b->config->nodes_count;
-        int n = snprintf(b->tried + at, sizeof(b->tried) - at, "%s%s (%s)", at == 0 ? "" : ", ",
-                         node, why);
-        at = n < 0 || at + (size_t)n >= sizeof(b->tried) ? sizeof(b->tried) - 1 : at + (size_t)n;
-    }
-    return -1;
-}
-
-static int connect_node(struct bench *b, const char *node, const char **why)
-{
-    char host[MP_CLIENT_NODE_BYTES + 1];
-    char port[MP_CLIENT_PORT_BYTES + 1];
-    if (!mp_client_split_node(node, host, port)) {
-        *why = "not of the form HOST:PORT";
-        return -1;
-    }
-    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    struct addrinfo *found = NULL;
-    int status = getaddrinfo(host, port, &hints, &found);
-    if (status != 0) {
-        *why = gai_strerror(status);
-        return -1;
-    }
-    int fd = -1;
-    *why = "no address";
-    for (const struct addrinfo *a = found; a && fd < 0; a = a->ai_next)
-        fd = connect_address(b, a, why);
-    freeaddrinfo(found);
-    return fd;
-}
-
-static int connect_address(struct bench *b, const struct addrinfo *a, const char **why)
-{
-    int on = 1;
-    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        *why = strerror(errno);
-        return -1;
-    }
-    int failed = connect(fd, a->ai_addr, a->ai_addrlen) == 0 ? 0 : errno;
-    if (failed == EINPROGRESS && wait_for(b, fd, POLLOUT, why)) {
-        socklen_t size = sizeof(failed);
-        getsockopt(fd, SOL_SOCKET, SO_ERROR, &failed, &size);
-    }
-    if (failed != 0 && failed != EINPROGRESS)
-        *why = strerror(failed);
-    if (failed != 0 || !exchange_prefaces(b, fd, why)) {
-        close(fd);
-        return -1;
-    }
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    return fd;
-}
-
-static bool exchange_prefaces(struct bench *b, int fd, const char **why)
-{
-    uint8_t preface[MP_PREFACE_BYTES];
-    uint8_t version;
-    size_t size = 0;
-    mp_preface_write(preface);
-    if (send(fd, preface, sizeof(preface), MSG_NOSIGNAL) != sizeof(preface)) {
-        *why = strerror(errno);
-        return false;
-    }
-    while (size < sizeof(preface)) {
-        if (!wait_for(b, fd, POLLIN, why))
-            return false;
-        ssize_t n = recv(fd, preface + size, sizeof(preface) - size, 0);
-        if (n <= 0) {
-            *why = n == 0 ? "closed without an answer" : strerror(errno);
-            return false;
-        }
-        size += (size_t)n;
-        if (mp_preface_read(mp_slice_of(preface, size), &version) == MP_ECORRUPT) {
-            *why = "what answers there is no mpreg node";
-            return false;
-        }
-    }
-    if (version != MP_PROTOCOL_VERSION)
-        *why = "it speaks another version of the protocol";
-    return version == MP_PROTOCOL_VERSION;
-}
-
-static bool wait_for(struct bench *b, int fd, short events, const char **why)
-{
-    struct pollfd p = {.fd = fd, .events = events};
-    int n;
-    do
-        n = poll(&p, 1, MP_CLIENT_CONNECT_MS);
-    while (n < 0 && errno == EINTR && !is_interrupted(b));
-    if (n <= 0)
-        *why = n == 0 ? "timed out" : strerror(errno);
-    return n > 0;
-}
-
-static enum mp_err refuse(struct bench *b, enum mp_code code, const char *reason,
-                          const char *message, const char *hint)
-{
-    const struct mp_fault f = {.code = code,
-                               .reason = mp_slice_str(reason),
-                               .message = mp_slice_str(message),
-                               .hint = hint ? mp_slice_str(hint) : mp_slice_of(NULL, 0)};
-    mp_buf_clear(b->first_error);
-    enum mp_err err = mp_fault_put(b->first_error, &f);
-    return err == MP_OK ? MP_ECLOSED : err;
+    enum mp_err err = mp_sockets_connect(&sockets, config->connections, b->fds, b->first_error);
+    b->is_connected = err == MP_OK;
+    return err;
 }
 
 /* --- calls --- */
@@ -293,14 +133,15 @@ static enum mp_err probe(struct bench *b, const struct mp_load_config *all,
     if (err != MP_OK || result->calls == 1)
         return err;
     if (is_interrupted(b))
-        return refuse(b, MP_CODE_CANCELLED, "INTERRUPTED", "interrupted", NULL);
+        return mp_sockets_refuse(b->first_error, MP_CODE_CANCELLED, "INTERRUPTED", "interrupted",
+                                 NULL);
     if (is_hopeless(mp_buf_slice(b->first_error)))
         return MP_ECLOSED;
     if (result->kinds_count != 0 && strstr(result->kinds[0].name, "CONNECTION_LOST")) {
         if (b->first_error->size != 0)
             return MP_ECLOSED;
-        return refuse(b, MP_CODE_UNAVAILABLE, "CONNECTION_LOST",
-                      "the connection was lost in the first call", NULL);
+        return mp_sockets_refuse(b->first_error, MP_CODE_UNAVAILABLE, "CONNECTION_LOST",
+                                 "the connection was lost in the first call", NULL);
     }
     return MP_OK;
 }

@@ -14,6 +14,7 @@
 #include "src/client/client_internal.h"
 #include "src/wire/error.h"
 #include "src/wire/msgpack.h"
+#include "src/wire/peer.h"
 
 #define READ_BYTES    (256u << 10) /* room for one read */
 #define KEEP_BYTES    (8u << 20)   /* a buffer that grew larger is given back once empty */
@@ -42,8 +43,9 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf);
 static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buf);
 static bool read_preface(struct mp_client *c, size_t *used);
 static size_t read_frames(struct mp_client *c, size_t used);
-static bool handle_frame(struct mp_client *c, const struct mp_frame_header *h,
+static bool handle_frame(struct mp_client *c, const struct mp_frame_header *h, struct mp_slice meta,
                          struct mp_slice payload);
+static bool read_batch(struct mp_slice meta, struct mp_slice payload, struct mp_client_batch *b);
 
 enum mp_err mp_client_connect(const struct mp_client_config *config, mp_client_ready_cb on_ready,
                               struct mp_client **client)
@@ -169,6 +171,36 @@ enum mp_err mp_client_eval(struct mp_client *c, struct mp_slice what, struct mp_
         err = send_request(c, MP_FRAME_EVAL, mp_buf_slice(&payload), &wanted, id);
     mp_buf_fini(&payload);
     return err;
+}
+
+enum mp_err mp_client_publish(struct mp_client *c, struct mp_slice messages, uint64_t timeout_ms,
+                              void *context, mp_client_answer_cb on_answer, uint64_t *id)
+{
+    mp_buf_clear(&c->meta);
+    enum mp_err err = mp_mp_put_array(&c->meta, 0);
+    if (err != MP_OK)
+        return err;
+    const struct mp_client_request wanted = {.timeout_ms =
+                                                 timeout_ms != 0 ? timeout_ms : MP_CLIENT_QUERY_MS,
+                                             .context = context,
+                                             .on_answer = on_answer};
+    return send_request(c, MP_FRAME_PUBLISH, messages, &wanted, id);
+}
+
+enum mp_err mp_client_subscribe(struct mp_client *c, const struct mp_subscribe_options *options,
+                                uint64_t timeout_ms, void *context, mp_client_answer_cb on_answer,
+                                mp_client_messages_cb on_messages, uint64_t *id)
+{
+    mp_buf_clear(&c->meta);
+    enum mp_err err = mp_subscribe_options_put(&c->meta, options);
+    if (err != MP_OK)
+        return err;
+    const struct mp_client_request wanted = {.timeout_ms = timeout_ms,
+                                             .has_own_deadline = true,
+                                             .context = context,
+                                             .on_answer = on_answer,
+                                             .on_messages = on_messages};
+    return send_request(c, MP_FRAME_SUBSCRIBE, mp_slice_of(NULL, 0), &wanted, id);
 }
 
 void mp_client_cancel(struct mp_client *c, uint64_t id)
@@ -418,6 +450,7 @@ static enum mp_err send_request(struct mp_client *c, uint8_t type, struct mp_sli
     r->has_own_deadline = wanted->has_own_deadline;
     r->context = wanted->context;
     r->on_answer = wanted->on_answer;
+    r->on_messages = wanted->on_messages;
     c->in_flight++;
     if (has_deadline)
         schedule(c);
@@ -672,8 +705,9 @@ static size_t read_frames(struct mp_client *c, size_t used)
         size_t whole = MP_FRAME_HEADER_BYTES + (size_t)h.size;
         if (rest.size < whole)
             break;
-        const uint8_t *payload = rest.data + MP_FRAME_HEADER_BYTES + h.meta_size;
-        if (!handle_frame(c, &h, mp_slice_of(payload, h.size - h.meta_size))) {
+        const uint8_t *meta = rest.data + MP_FRAME_HEADER_BYTES;
+        if (!handle_frame(c, &h, mp_slice_of(meta, h.meta_size),
+                          mp_slice_of(meta + h.meta_size, h.size - h.meta_size))) {
             lose(c, "the node sent a frame that means nothing here", mp_slice_of(NULL, 0));
             break;
         }
@@ -689,9 +723,10 @@ static bool is_map(struct mp_slice payload)
 }
 
 /* False if the other side broke the protocol. */
-static bool handle_frame(struct mp_client *c, const struct mp_frame_header *h,
+static bool handle_frame(struct mp_client *c, const struct mp_frame_header *h, struct mp_slice meta,
                          struct mp_slice payload)
 {
+    struct mp_client_batch batch = {0};
     if (h->type == MP_FRAME_GOAWAY) {
         if (c->state == MP_CLIENT_OPEN) {
             c->state = MP_CLIENT_LEAVING;
@@ -706,12 +741,19 @@ static bool handle_frame(struct mp_client *c, const struct mp_frame_header *h,
         lose(c, "the node ended it", payload);
         return true;
     }
-    if (h->type != MP_FRAME_RESULT && h->type != MP_FRAME_ERROR && h->type != MP_FRAME_EVENT)
+    if (h->type != MP_FRAME_RESULT && h->type != MP_FRAME_ERROR && h->type != MP_FRAME_EVENT &&
+        !(h->type == MP_FRAME_MESSAGES && read_batch(meta, payload, &batch)))
         return false;
     struct mp_client_request *r = find(c, h->id);
     if (!r) {
         uint32_t slot = (uint32_t)h->id - 1;
         return slot < c->slots && (h->id >> 32) < c->requests[slot].generation;
+    }
+    if (h->type == MP_FRAME_MESSAGES) {
+        if (!r->on_messages)
+            return false;
+        r->on_messages(r->context, r->id, &batch);
+        return true;
     }
     if (h->type != MP_FRAME_EVENT) {
         enum mp_client_answer end = h->type == MP_FRAME_RESULT ? MP_CLIENT_RESULT : MP_CLIENT_ERROR;
@@ -721,5 +763,19 @@ static bool handle_frame(struct mp_client *c, const struct mp_frame_header *h,
     if (!is_map(payload))
         return false;
     r->on_answer(r->context, r->id, MP_CLIENT_EVENT, payload);
+    return true;
+}
+
+/* Whether the payload is an array is all that is checked of it. */
+static bool read_batch(struct mp_slice meta, struct mp_slice payload, struct mp_client_batch *b)
+{
+    struct mp_peer_messages m;
+    if (mp_peer_messages_read(meta, &m) != MP_OK || payload.size == 0 ||
+        mp_mp_type_of(payload) != MP_MP_ARRAY || mp_mp_check(payload) != MP_OK)
+        return false;
+    *b = (struct mp_client_batch){.publisher = m.publisher,
+                                  .dropped = m.dropped,
+                                  .after_seq = m.after_seq,
+                                  .messages = payload};
     return true;
 }

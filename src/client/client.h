@@ -28,6 +28,16 @@ typedef void (*mp_client_ready_cb)(void *context, struct mp_slice error);
 /* `payload` is borrowed for the call. Nothing comes for an id after its RESULT or ERROR. */
 typedef void (*mp_client_answer_cb)(void *context, uint64_t id, enum mp_client_answer answer,
                                     struct mp_slice payload);
+/* Messages of one publisher in its order, of a subscription; all is borrowed for the call. */
+struct mp_client_batch {
+    struct mp_slice publisher;
+    uint64_t dropped;   /* so many that matched were lost after `after_seq` and before these */
+    uint64_t after_seq; /* 0: the first ones were */
+    struct mp_slice messages; /* an array of [topic, seq, at, data], possibly empty; well formed,
+                                 but what its elements are is not looked at */
+};
+typedef void (*mp_client_messages_cb)(void *context, uint64_t id,
+                                      const struct mp_client_batch *batch);
 /* After mp_client_close: the client's memory is gone. */
 typedef void (*mp_client_closed_cb)(void *context);
 
@@ -80,6 +90,20 @@ MP_MUST_USE enum mp_err mp_client_eval(struct mp_client *c, struct mp_slice what
                                        struct mp_slice options, struct mp_slice text,
                                        uint64_t timeout_ms, void *context,
                                        mp_client_answer_cb on_answer, uint64_t *id);
+/* `messages`: an array of [topic, data]. RESULT once the node has accepted all of them; it accepts
+ * all or none. timeout_ms as for a query. */
+MP_MUST_USE enum mp_err mp_client_publish(struct mp_client *c, struct mp_slice messages,
+                                          uint64_t timeout_ms, void *context,
+                                          mp_client_answer_cb on_answer, uint64_t *id);
+/* EVENT `subscribed` comes once the subscription is in force, then messages until it is cancelled,
+ * or the connection ends, or timeout_ms (0: never) are over: DEADLINE_EXCEEDED. What `on_messages`
+ * has not returned from is not read, so a slow consumer is waited for by the node, which drops what
+ * its queue does not hold, and tells. */
+MP_MUST_USE enum mp_err mp_client_subscribe(struct mp_client *c,
+                                            const struct mp_subscribe_options *options,
+                                            uint64_t timeout_ms, void *context,
+                                            mp_client_answer_cb on_answer,
+                                            mp_client_messages_cb on_messages, uint64_t *id);
 /* Asks the node to end a request; its answer (usually ERROR CANCELLED) still comes. Does nothing
  * for an id that is not in flight. */
 void mp_client_cancel(struct mp_client *c, uint64_t id);

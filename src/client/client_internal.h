@@ -37,6 +37,7 @@ struct mp_client_request {
     bool has_own_deadline; /* the node does not know of it, so its answer is not waited for */
     void *context;
     mp_client_answer_cb on_answer;
+    mp_client_messages_cb on_messages; /* of a subscription; else NULL */
 };
 
 struct mp_client {

@@ -25,6 +25,7 @@
 #include "src/base/assert.h"
 #include "src/host/check.h"
 #include "src/host/host_internal.h"
+#include "src/host/kept.h"
 #include "src/host/sessions.h"
 #include "src/host/store.h"
 #include "src/host/units.h"
@@ -82,11 +83,21 @@ static void stop_at_once(struct mp_host *h, struct mp_slice why)
 
 /* What an event sets off that must not happen while its effects are being carried out (a REVOKE is
  * answered by an event, and the list of effects lives until the next step) waits in this queue. */
+static void reply(struct mp_host *h, const struct mp_node_effect *e)
+{
+    const struct mp_outgoing_frame o = {.type = e->frame,
+                                        .id = e->id,
+                                        .meta = e->context,
+                                        .payload = e->payload.bytes,
+                                        .handle = e->payload.handle};
+    mp_net_reply(h, e->client, &o);
+}
+
 static void carry_out(struct mp_host *h, const struct mp_node_effect *e)
 {
     switch (e->kind) {
     case MP_NODE_REPLY:
-        mp_net_reply(h, e->client, e->id, e->frame, e->payload.bytes, e->payload.handle);
+        reply(h, e);
         break;
     case MP_NODE_SEND:
         mp_workers_send(h, e);
@@ -143,13 +154,16 @@ static void carry_out(struct mp_host *h, const struct mp_node_effect *e)
         mp_check_unit(h, e);
         break;
     case MP_NODE_KEEP_UNIT:
-        mp_units_keep(h, e);
-        break;
     case MP_NODE_KEEP_ENTRIES:
-        mp_units_keep_entries(h, e);
-        break;
     case MP_NODE_READ_UNIT:
-        mp_units_read(h, e);
+    case MP_NODE_KEEP_RUN:
+    case MP_NODE_KEEP_RUN_PART:
+    case MP_NODE_FORGET_RUN:
+    case MP_NODE_READ_RUN:
+    case MP_NODE_READ_RUN_PART:
+    case MP_NODE_KEEP_MESSAGES:
+    case MP_NODE_FORGET_MESSAGES:
+        mp_kept_carry_out(h, e);
         break;
     case MP_NODE_READ_MODULE:
         mp_units_read_module(h, e);
@@ -566,13 +580,12 @@ static bool open_data(struct mp_host *h)
     return true;
 }
 
-/* What was kept goes to `entries`. */
-static bool open_store(struct mp_host *h, struct mp_buf *entries)
+static bool open_store(struct mp_host *h, struct mp_store_restored *restored)
 {
-    char text[2 * PATH_MAX];
+    char text[4 * PATH_MAX];
     struct mp_text why;
     mp_text_init(&why, text, sizeof(text));
-    if (!mp_store_open(&h->store, mp_data_dir(h->data), mp_data_is_temporary(h->data), entries,
+    if (!mp_store_open(&h->store, mp_data_dir(h->data), mp_data_is_temporary(h->data), restored,
                        &why) ||
         !mp_store_start(h->store, &h->loop, h->cfg->name, h, &why)) {
         mp_log(3, "%s", text);
@@ -603,6 +616,7 @@ static bool new_node(struct mp_host *h)
         .resources = names,
         .resource_count = cfg->resource_count,
         .is_insecure = cfg->is_insecure,
+        .is_kept = !mp_data_is_temporary(h->data),
         .generation = mp_data_generation(h->data),
         .workers = cfg->workers,
         .call_timeout = MP_MS(cfg->call_timeout_ms),
@@ -612,6 +626,9 @@ static bool new_node(struct mp_host *h)
         .calls_queued_max = cfg->calls_queued_max,
         .call_depth_max = cfg->call_depth_max,
         .graph_steps_max = cfg->graph_steps_max,
+        .runs_kept = cfg->runs_kept,
+        .runs_kept_bytes = cfg->runs_kept_bytes,
+        .runs_kept_age = MP_MS(cfg->runs_kept_age_ms),
     };
     uint64_t seed = mp_host_clock() ^ (uint64_t)getpid() << 40;
     enum mp_err err = mp_node_new(&h->node, &node, mp_host_alloc(), seed);
@@ -659,6 +676,7 @@ static void free_host(struct mp_host *h)
     free(h->events);
     free(h->read_buffer);
     mp_buf_fini(&h->facts);
+    mp_buf_fini(&h->published);
     mp_udp_free(h);
     mp_seeds_free(h);
     mp_store_close(h->store);
@@ -687,14 +705,15 @@ int mp_host_run(const struct mp_host_config *cfg)
     h->timer_at = MP_NEVER;
     h->spin = SPIN_MAX;
     mp_buf_init(&h->facts, mp_host_alloc(), 0);
+    mp_buf_init(&h->published, mp_host_alloc(), 0);
     mp_log_init(cfg->log_level, cfg->is_log_json, cfg->name);
     raise_file_limit();
-    struct mp_buf entries;
-    mp_buf_init(&entries, mp_host_alloc(), 0);
-    if (!open_loop(h) || !open_data(h) || !open_store(h, &entries) || !mp_net_listen(h) ||
+    struct mp_store_restored restored;
+    mp_store_restored_init(&restored);
+    if (!open_loop(h) || !open_data(h) || !open_store(h, &restored) || !mp_net_listen(h) ||
         !load_modules(h) || !open_arena(h) || !new_node(h)) {
         mp_log(3, "the node could not start");
-        mp_buf_fini(&entries);
+        mp_store_restored_fini(&restored);
         mp_store_stop(h->store);
         if (h->read_buffer || h->wake_fd >= 0) {
             uv_walk(&h->loop, close_handle, NULL);
@@ -705,10 +724,8 @@ int mp_host_run(const struct mp_host_config *cfg)
         return 1;
     }
     h->now = mp_host_clock();
-    const struct mp_node_event restored = {.kind = MP_NODE_RESTORED,
-                                           .stored = {.bytes = mp_buf_slice(&entries)}};
-    mp_host_tell(h, &restored);
-    mp_buf_fini(&entries);
+    mp_kept_restore(h, &restored);
+    mp_store_restored_fini(&restored);
     const struct mp_node_event start = {.kind = MP_NODE_START,
                                         .start = {.addr = h->reach, .wall_ms = mp_host_wall_ms()}};
     mp_host_step(h, &start);

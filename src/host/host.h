@@ -46,6 +46,9 @@ struct mp_host_config {
     uint32_t calls_queued_max;
     uint32_t call_depth_max;
     uint32_t graph_steps_max;
+    uint32_t runs_kept;
+    uint64_t runs_kept_bytes;
+    uint64_t runs_kept_age_ms;
     uint64_t drain_ms;
     int log_level; /* 0 debug, 1 info, 2 warn, 3 error */
     bool is_log_json;

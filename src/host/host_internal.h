@@ -122,11 +122,15 @@ struct mp_conn {
     struct mp_out_part *out_first;
     struct mp_out_part *out_last;
     size_t out_bytes;
-    uint32_t in_flight; /* requests that are not answered yet */
-    bool is_dirty;      /* on the list of connections to write */
-    bool is_blocked;    /* writes wait for the socket */
-    bool is_paused;     /* not read: too much on its way out */
-    bool is_starved;    /* not read: no shared block for its frame now */
+    size_t answer_bytes; /* of what was appended since all was written: not messages of topics */
+    uint32_t in_flight;  /* requests that are not answered yet, without subscriptions */
+    uint64_t *subscriptions; /* their ids, in order */
+    uint32_t subscription_count;
+    uint32_t subscription_capacity;
+    bool is_dirty;   /* on the list of connections to write */
+    bool is_blocked; /* writes wait for the socket */
+    bool is_paused;  /* not read: too many answers on their way out */
+    bool is_starved; /* not read: no shared block for its frame now */
     bool is_closing_after_write;
     bool is_dialled; /* this node began it */
     bool is_link;    /* HELLO was sent or received: the other side is a node */
@@ -228,6 +232,8 @@ struct mp_host {
     uint32_t session_count;
     struct mp_worker_arena *arenas;
     uint32_t arena_count;
+    struct mp_buf published; /* by functions: an array of [topic, data], see workers_in.c */
+    uint32_t published_count;
     uint64_t incarnations;
     struct mp_lent *lent;
     uint32_t lent_count;
@@ -295,9 +301,16 @@ void mp_net_accept(struct mp_host *h);
 
 /* net.c, net_out.c */
 void mp_net_flush(struct mp_host *h);
-/* Appends a frame to a client's connection; takes `handle` (released once written or dropped). */
-void mp_net_reply(struct mp_host *h, uint64_t client, uint64_t id, uint8_t frame,
-                  struct mp_slice payload, uint64_t handle);
+struct mp_outgoing_frame {
+    uint8_t type;
+    uint64_t id;
+    struct mp_slice meta;
+    struct mp_slice payload;
+    uint64_t handle; /* taken: released once written or dropped */
+};
+
+/* Appends an answer, or what comes before it, to a client's connection. */
+void mp_net_reply(struct mp_host *h, uint64_t client, const struct mp_outgoing_frame *o);
 /* SEND_FRAME; as with a reply, the handle is taken. */
 void mp_net_send_frame(struct mp_host *h, const struct mp_node_effect *e);
 void mp_net_close(struct mp_host *h, uint64_t client);

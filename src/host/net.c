@@ -4,7 +4,9 @@
  * frame that has not come whole is kept. A frame with a large payload is read straight into a
  * shared block, from where a worker takes it without a copy. Writing: answers gather in parts and
  * leave with one writev a turn; a large answer leaves from the block it lies in. A client that does
- * not read is first not read from, and at a limit disconnected.
+ * not read its answers is first not read from, and at a limit disconnected. Messages of topics do
+ * not count for that: the machine is told of the pressure and holds them back, and the client can
+ * still cancel what it cannot follow.
  *
  * A link, which is a connection on which HELLO was sent or received, is always read: two nodes that
  * each waited for the other to read would wait for ever. The machine is told of the pressure and
@@ -61,6 +63,7 @@ static void on_closed(uv_handle_t *handle)
     if (c->is_large)
         mp_host_release(h, c->large_handle);
     mp_buf_fini(&c->in);
+    free(c->subscriptions);
     h->conns[c->place] = NULL;
     h->conn_count--;
     free(c);
@@ -181,13 +184,19 @@ static void frame_between(struct mp_conn *c, const struct mp_frame_header *f, st
 static void deliver(struct mp_conn *c, const struct mp_frame_header *f, struct mp_slice meta,
                     struct mp_slice payload, uint64_t handle)
 {
-    if (f->type > MP_FRAME_EVAL) {
+    if (f->type > MP_FRAME_SUBSCRIBE) {
         frame_between(c, f, meta, payload, handle);
         return;
     }
     if (f->type == MP_FRAME_CANCEL && mp_session_cancel(c->host, c->number, f->id))
         return;
-    if (f->type != MP_FRAME_CANCEL && ++c->in_flight >= MP_CONN_PENDING_MAX)
+    if (f->type == MP_FRAME_SUBSCRIBE && !mp_conn_begin_subscription(c, f->id)) {
+        if (handle != 0)
+            mp_host_release(c->host, handle);
+        return;
+    }
+    if (f->type != MP_FRAME_CANCEL && f->type != MP_FRAME_SUBSCRIBE &&
+        ++c->in_flight >= MP_CONN_PENDING_MAX)
         mp_conn_pause(c);
     if (f->type == MP_FRAME_EVAL) {
         mp_session_eval(c, f, meta, payload, handle);
@@ -208,6 +217,14 @@ static void deliver(struct mp_conn *c, const struct mp_frame_header *f, struct m
     case MP_FRAME_CANCEL:
         ev.kind = MP_NODE_CANCEL;
         break;
+    case MP_FRAME_PUBLISH:
+        ev.kind = MP_NODE_PUBLISH;
+        ev.request.wall_ms = mp_host_wall_ms();
+        break;
+    case MP_FRAME_SUBSCRIBE:
+        ev.kind = MP_NODE_SUBSCRIBE;
+        ev.request.wall_ms = mp_host_wall_ms();
+        break;
     default:
         ev.kind = MP_NODE_QUERY;
         ev.request.wall_ms = mp_host_wall_ms();
@@ -226,7 +243,7 @@ static bool check_header(struct mp_conn *c, const struct mp_frame_header *f, enu
         return false;
     }
     bool is_node = c->is_link || c->is_dialled;
-    uint8_t last_request = is_node ? MP_FRAME_QUERY : MP_FRAME_EVAL;
+    uint8_t last_request = is_node ? MP_FRAME_QUERY : MP_FRAME_SUBSCRIBE;
     bool is_request = f->type >= MP_FRAME_CALL && f->type <= last_request;
     bool is_known = f->type >= (is_node ? ANSWER_FIRST : BETWEEN_FIRST) && f->type <= TYPE_MAX;
     if (!is_request && !is_known) {

@@ -35,15 +35,14 @@ void mp_conn_pause(struct mp_conn *c);
 /* HELLO came or went: from now on the other side is a node. */
 void mp_conn_become_link(struct mp_conn *c);
 
-/* --- what leaves (net_out.c) --- */
+/* --- subscriptions (subscriptions.c) --- */
 
-struct mp_outgoing_frame {
-    uint8_t type;
-    uint64_t id;
-    struct mp_slice meta;
-    struct mp_slice payload;
-    uint64_t handle; /* taken: released once written or dropped */
-};
+/* Counts one that begins; false if it cannot, which the client was told. */
+bool mp_conn_begin_subscription(struct mp_conn *c, uint64_t id);
+/* One that has ended, or false: the request of this id is none. */
+bool mp_conn_end_subscription(struct mp_conn *c, uint64_t id);
+
+/* --- what leaves (net_out.c) --- */
 
 /* Appends bytes that leave at the end of the turn; false without memory. */
 bool mp_conn_put(struct mp_conn *c, struct mp_slice bytes);

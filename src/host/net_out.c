@@ -152,12 +152,17 @@ static void drop_written(struct mp_conn *c, size_t size)
     }
 }
 
-/* When more is unsent on a link than should be, and when half of that has left again. */
+static size_t high_mark(const struct mp_conn *c)
+{
+    return c->is_link ? MP_CONN_OUT_HIGH_BYTES : MP_CONN_STREAM_HIGH_BYTES;
+}
+
+/* When more is unsent than should be, and when most of that has left again. */
 static void tell_pressure(struct mp_conn *c)
 {
-    bool is_high =
-        c->out_bytes > (c->is_high ? MP_CONN_OUT_HIGH_BYTES / 2 : MP_CONN_OUT_HIGH_BYTES);
-    if (!c->is_link || c->state != MP_CONN_OPEN || is_high == c->is_high)
+    size_t low = c->is_link ? MP_CONN_OUT_HIGH_BYTES / 2 : MP_CONN_STREAM_LOW_BYTES;
+    bool is_high = c->out_bytes > (c->is_high ? low : high_mark(c));
+    if (c->state != MP_CONN_OPEN || is_high == c->is_high)
         return;
     c->is_high = is_high;
     const struct mp_node_event ev = {.kind = MP_NODE_PRESSURE,
@@ -189,13 +194,13 @@ void mp_conn_write(struct mp_conn *c)
         drop_written(c, (size_t)size);
     }
     c->is_blocked = false;
+    c->answer_bytes = 0;
     if (c->is_closing_after_write) {
         shutdown(c->fd, SHUT_WR);
         mp_conn_close(c);
         return;
     }
-    if (c->is_paused && c->out_bytes < MP_CONN_OUT_HIGH_BYTES / 2 &&
-        c->in_flight < MP_CONN_PENDING_MAX / 2)
+    if (c->is_paused && c->in_flight < MP_CONN_PENDING_MAX / 2)
         c->is_paused = false;
     mp_conn_watch(c);
     tell_pressure(c);
@@ -242,24 +247,29 @@ void mp_conn_put_frame(struct mp_conn *c, const struct mp_outgoing_frame *o)
         mp_conn_close(c);
         return;
     }
-    if (c->out_bytes > MP_CONN_OUT_HIGH_BYTES) {
+    if (o->type != MP_FRAME_MESSAGES)
+        c->answer_bytes += MP_FRAME_HEADER_BYTES + (size_t)f.size;
+    if (c->out_bytes > MP_CONN_OUT_HIGH_BYTES && c->answer_bytes > MP_CONN_OUT_HIGH_BYTES)
         mp_conn_pause(c);
+    if (c->out_bytes <= high_mark(c))
+        return;
+    /* What gathered in this turn is no pressure yet if the socket takes it. */
+    if (!c->is_link && !c->is_blocked)
+        mp_conn_write(c);
+    else
         tell_pressure(c);
-    }
 }
 
-void mp_net_reply(struct mp_host *h, uint64_t client, uint64_t id, uint8_t frame,
-                  struct mp_slice payload, uint64_t handle)
+void mp_net_reply(struct mp_host *h, uint64_t client, const struct mp_outgoing_frame *o)
 {
     struct mp_conn *c = mp_conn_find(h, client);
-    if (c && frame != MP_FRAME_EVENT)
+    bool is_end = o->type == MP_FRAME_RESULT || o->type == MP_FRAME_ERROR;
+    if (c && is_end && !mp_conn_end_subscription(c, o->id) && c->in_flight != 0)
         c->in_flight--;
-    const struct mp_outgoing_frame o = {
-        .type = frame, .id = id, .payload = payload, .handle = handle};
     if (c && c->state == MP_CONN_OPEN)
-        mp_conn_put_frame(c, &o);
-    else if (handle != 0)
-        mp_host_release(h, handle);
+        mp_conn_put_frame(c, o);
+    else if (o->handle != 0)
+        mp_host_release(h, o->handle);
 }
 
 void mp_net_send_frame(struct mp_host *h, const struct mp_node_effect *e)

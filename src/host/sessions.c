@@ -57,8 +57,9 @@ static void on_socket(uv_poll_t *poll, int status, int events);
 
 static void answer(struct mp_session *s, uint64_t id, uint8_t frame, struct mp_slice payload)
 {
+    const struct mp_outgoing_frame o = {.type = frame, .id = id, .payload = payload};
     if (s->client != 0)
-        mp_net_reply(s->host, s->client, id, frame, payload, 0);
+        mp_net_reply(s->host, s->client, &o);
 }
 
 static void answer_error(struct mp_session *s, uint64_t id, enum mp_code code, const char *reason,

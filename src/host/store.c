@@ -1,83 +1,45 @@
 /* Only the store's thread touches SQLite once it runs. Requests go to it, and answers come back, on
- * two lists that are pushed to with compare-and-swap and taken whole (so nothing is ever popped,
- * and a node's address that is used again does no harm); a semaphore wakes the thread, uv_async_t
- * the loop. There are no locks.
+ * lists that are pushed to with compare-and-swap and taken whole (so nothing is ever popped, and a
+ * node's address that is used again does no harm); a semaphore wakes the thread, uv_async_t the
+ * loop. There are no locks.
  *
  * Group commit: whatever waits when the thread wakes is one transaction, so the disk is waited for
  * once, and an answer is given after it. If a write of it fails (the disk is full, say), the
  * transaction is rolled back and each request tried alone: a small one may still fit, and only
  * those that do not are refused.
  *
- * The file is in WAL mode with synchronous=FULL: what was committed survives a power cut. It is
- * opened with the exclusive locking mode, since the data folder has one node; so SQLite needs no
- * shared-memory file, whose pages a full disk could take away under it. Units are checked against
- * their hash when they are read: one that is damaged counts as missing, and is put in place again
- * when somebody sends it. */
+ * Code and runs have a list and a file each. Of runs a transaction takes only so much; between two
+ * of them, what waits of code comes first, so that a deploy does not wait for many records.
+ *
+ * The files are opened with the exclusive locking mode, since the data folder has one node; so
+ * SQLite needs no shared-memory file, whose pages a full disk could take away under it. */
 #include "src/host/store.h"
 
-#include <errno.h>
-#include <limits.h>
-#include <sqlite3.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "src/base/assert.h"
 #include "src/host/host_internal.h"
+#include "src/host/store_internal.h"
 #include "src/wire/error.h"
-#include "src/wire/msgpack.h"
 
-#define SCHEMA        1
 #define MESSAGE_BYTES (PATH_MAX + 512)
+#define NEWS_BYTES    (4 * PATH_MAX)
 
-enum request_kind { KEEP_UNIT, KEEP_ENTRIES, READ_UNIT, END };
-
-enum statement { PUT_UNIT, PUT_ENTRY, GET_UNIT, BEGIN, COMMIT, ROLLBACK, STATEMENT_COUNT };
-
-static const char *const statement_texts[STATEMENT_COUNT] = {
-    [PUT_UNIT] = "INSERT INTO units(hash, unit, description) VALUES(?1, ?2, ?3)"
-                 " ON CONFLICT(hash) DO UPDATE SET unit = ?2, description = ?3"
-                 " WHERE unit IS NOT ?2 OR description IS NOT ?3",
-    [PUT_ENTRY] = "INSERT INTO entries(entry) VALUES(?1)",
-    [GET_UNIT] = "SELECT unit, description FROM units WHERE hash = ?1",
-    [BEGIN] = "BEGIN IMMEDIATE",
-    [COMMIT] = "COMMIT",
-    [ROLLBACK] = "ROLLBACK",
-};
-
-static const char schema_text[] =
-    "BEGIN IMMEDIATE;"
-    "CREATE TABLE meta(schema INTEGER NOT NULL);"
-    "CREATE TABLE units(hash BLOB PRIMARY KEY NOT NULL,"
-    " unit BLOB NOT NULL, description BLOB NOT NULL);"
-    "CREATE TABLE entries(seq INTEGER PRIMARY KEY, entry BLOB NOT NULL);"
-    "INSERT INTO meta VALUES(1);"
-    "COMMIT";
-static_assert(SCHEMA == 1, "schema_text says it too");
-
-struct request {
-    struct request *next;
-    enum request_kind kind;
-    uint64_t ticket;
-    mp_store_on_answer on_answer;
-    uint8_t hash[MP_UNIT_HASH_BYTES];
-    /* what is to be kept, or was read: the unit and behind it its description, or entries */
-    uint8_t *bytes;
-    size_t first_size;
-    size_t second_size;
-    /* what came of it */
-    bool is_missing;
-    bool is_damaged; /* it is missing because its bytes are others */
-    bool is_refused; /* too many waited */
-    int code;        /* SQLite's */
-    int system;      /* errno of a failed system call */
+/* A file, what is asked of it, and how much of that is not answered yet (the loop's numbers). */
+struct lane {
+    struct mp_store_file file;
+    int (*carry_out)(struct mp_store_file *f, struct mp_store_request *r);
+    _Atomic(struct mp_store_request *) asked;
+    uint32_t outstanding;
+    size_t outstanding_bytes;
 };
 
 struct mp_store {
-    sqlite3 *db;
-    sqlite3_stmt *statements[STATEMENT_COUNT];
-    char path[PATH_MAX];
+    struct lane code;
+    struct lane runs;
+    bool is_temporary;
     char dir[PATH_MAX];
     const char *node;
     void *context;
@@ -85,14 +47,14 @@ struct mp_store {
     uv_sem_t wake;
     uv_async_t async;
     bool is_running;
-    uint32_t outstanding; /* the loop's: asked and not answered */
-    _Atomic(struct request *) asked;
-    _Atomic(struct request *) answered;
+    uint64_t
+        complained_at; /* the loop's, in ms: when it was last logged that runs cannot be kept */
+    _Atomic(struct mp_store_request *) answered;
 };
 
-static void push(_Atomic(struct request *) *list, struct request *r)
+static void push(_Atomic(struct mp_store_request *) *list, struct mp_store_request *r)
 {
-    struct request *first = atomic_load_explicit(list, memory_order_relaxed);
+    struct mp_store_request *first = atomic_load_explicit(list, memory_order_relaxed);
     do {
         r->next = first;
     } while (!atomic_compare_exchange_weak_explicit(list, &first, r, memory_order_release,
@@ -100,12 +62,12 @@ static void push(_Atomic(struct request *) *list, struct request *r)
 }
 
 /* Everything, the oldest first. */
-static struct request *take_all(_Atomic(struct request *) *list)
+static struct mp_store_request *take_all(_Atomic(struct mp_store_request *) *list)
 {
-    struct request *newest = atomic_exchange_explicit(list, NULL, memory_order_acquire);
-    struct request *oldest = NULL;
+    struct mp_store_request *newest = atomic_exchange_explicit(list, NULL, memory_order_acquire);
+    struct mp_store_request *oldest = NULL;
     while (newest) {
-        struct request *next = newest->next;
+        struct mp_store_request *next = newest->next;
         newest->next = oldest;
         oldest = newest;
         newest = next;
@@ -113,411 +75,338 @@ static struct request *take_all(_Atomic(struct request *) *list)
     return oldest;
 }
 
-static void free_request(struct request *r)
+static void free_request(struct mp_store_request *r)
 {
+    mp_buf_fini(&r->found);
+    free(r->news);
     free(r->bytes);
     free(r);
 }
 
+static bool is_of_runs(const struct mp_store_request *r)
+{
+    return r->kind >= MP_STORE_KEEP_RUN;
+}
+
+static bool is_read(const struct mp_store_request *r)
+{
+    return r->kind == MP_STORE_READ_UNIT || r->kind == MP_STORE_READ_RUN ||
+           r->kind == MP_STORE_READ_RUN_PART;
+}
+
+static bool is_write(const struct mp_store_request *r)
+{
+    return !is_read(r) && r->kind != MP_STORE_END;
+}
+
 /* --- opening --- */
 
-static bool is_full(int code, int system)
+void mp_store_restored_init(struct mp_store_restored *r)
 {
-    return (code & 0xff) == SQLITE_FULL ||
-           ((code & 0xff) == SQLITE_IOERR && (system == ENOSPC || system == EDQUOT));
+    mp_buf_init(&r->entries, mp_host_alloc(), 0);
+    mp_buf_init(&r->heads, mp_host_alloc(), 0);
+    mp_buf_init(&r->messages, mp_host_alloc(), 0);
 }
 
-static void put_remedy(struct mp_text *why)
+void mp_store_restored_fini(struct mp_store_restored *r)
 {
-    mp_text_put(why,
-                ": put a copy of it in its place, or move it away: then the node gets deployed "
-                "code from the other nodes again");
-}
-
-/* Says what is wrong with the file, and what to do; always false. */
-static bool fail(const struct mp_store *s, struct mp_text *why)
-{
-    int code = s->db ? sqlite3_extended_errcode(s->db) : SQLITE_NOMEM;
-    int system = s->db ? sqlite3_system_errno(s->db) : 0;
-    const char *says = s->db ? sqlite3_errmsg(s->db) : "out of memory";
-    switch (code & 0xff) {
-    case SQLITE_CORRUPT:
-    case SQLITE_NOTADB:
-    case SQLITE_ERROR: /* a table of another shape */
-        mp_text_put(why, s->path);
-        mp_text_put(why, " is damaged, or no file of mpreg (");
-        mp_text_put(why, says);
-        mp_text_put(why, ")");
-        put_remedy(why);
-        return false;
-    case SQLITE_BUSY:
-    case SQLITE_LOCKED:
-        mp_text_put(why, s->path);
-        mp_text_put(why, " is open in another program: end that one");
-        return false;
-    default:
-        break;
-    }
-    bool is_denied = (code & 0xff) == SQLITE_READONLY;
-    mp_text_put(why, is_denied || is_full(code, system) ? "cannot write " : "cannot open ");
-    mp_text_put(why, s->path);
-    mp_text_put(why, ": ");
-    mp_text_put(why, is_full(code, system) ? "no space is left on its disk: make some" : says);
-    if (system != 0 && !is_full(code, system)) {
-        mp_text_put(why, ": ");
-        mp_text_put(why, strerror(system));
-    }
-    if (is_denied)
-        mp_text_put(why, ": give the node's user the right to write in its folder");
-    return false;
-}
-
-/* The one number that a statement gives; -1: it failed. */
-static int64_t ask_number(struct mp_store *s, const char *text)
-{
-    sqlite3_stmt *statement = NULL;
-    int64_t number = -1;
-    if (sqlite3_prepare_v2(s->db, text, -1, &statement, NULL) == SQLITE_OK &&
-        sqlite3_step(statement) == SQLITE_ROW)
-        number = sqlite3_column_int64(statement, 0);
-    /* An error stays to be told: finalize says it again. */
-    return sqlite3_finalize(statement) == SQLITE_OK ? number : -1;
-}
-
-static bool check_schema(struct mp_store *s, struct mp_text *why)
-{
-    int64_t tables = ask_number(s, "SELECT count(*) FROM sqlite_master");
-    if (tables < 0)
-        return fail(s, why);
-    if (tables == 0)
-        return sqlite3_exec(s->db, schema_text, NULL, NULL, NULL) == SQLITE_OK || fail(s, why);
-    int64_t schema = ask_number(s, "SELECT max(schema) FROM meta");
-    if (schema < 0)
-        return fail(s, why);
-    if (schema == SCHEMA)
-        return true;
-    mp_text_put(why, s->path);
-    if (schema < SCHEMA) {
-        mp_text_put(why, " is damaged: it tells no schema");
-        put_remedy(why);
-        return false;
-    }
-    mp_text_put(why, " is of a later version of mpreg (its schema is ");
-    mp_text_put_uint(why, (uint64_t)schema);
-    mp_text_put(why, ", this version knows 1): start that version, or give another --data folder");
-    return false;
-}
-
-/* One after the other behind an array's header. */
-static bool load_entries(struct mp_store *s, struct mp_buf *entries, struct mp_text *why)
-{
-    sqlite3_stmt *statement = NULL;
-    int64_t count = ask_number(s, "SELECT count(*) FROM entries");
-    if (count < 0 || sqlite3_prepare_v2(s->db, "SELECT entry FROM entries ORDER BY seq", -1,
-                                        &statement, NULL) != SQLITE_OK)
-        return fail(s, why);
-    bool is_good = count <= UINT32_MAX && mp_mp_put_array(entries, (uint32_t)count) == MP_OK;
-    int code = SQLITE_DONE;
-    while (is_good && (code = sqlite3_step(statement)) == SQLITE_ROW) {
-        struct mp_slice entry = mp_slice_of(sqlite3_column_blob(statement, 0),
-                                            (size_t)sqlite3_column_bytes(statement, 0));
-        is_good = mp_mp_check(entry) == MP_OK && mp_mp_put_raw(entries, entry) == MP_OK;
-    }
-    bool is_read = sqlite3_finalize(statement) == SQLITE_OK && code == SQLITE_DONE;
-    if (is_good && !is_read)
-        return fail(s, why);
-    if (!is_good) {
-        mp_text_put(why, s->path);
-        mp_text_put(why, " holds an entry that cannot be read");
-        put_remedy(why);
-    }
-    return is_good;
-}
-
-static bool open_file(struct mp_store *s, bool is_temporary, struct mp_text *why)
-{
-    /* One thread at a time uses the connection. */
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
-    if (sqlite3_open_v2(s->path, &s->db, flags, NULL) != SQLITE_OK)
-        return fail(s, why);
-    sqlite3_extended_result_codes(s->db, 1);
-    if (sqlite3_db_readonly(s->db, "main") == 1) {
-        mp_text_put(why, "cannot write ");
-        mp_text_put(why, s->path);
-        mp_text_put(why, ": give the node's user the right to");
-        return false;
-    }
-    /* The log is cut back after a checkpoint, so that a large unit does not keep it large. */
-    const char *settings = is_temporary
-                               ? "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
-                                 "PRAGMA synchronous = OFF; PRAGMA journal_size_limit = 1048576;"
-                                 "PRAGMA cache_size = -256;"
-                               : "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
-                                 "PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 1048576;"
-                                 "PRAGMA cache_size = -256;";
-    return sqlite3_exec(s->db, settings, NULL, NULL, NULL) == SQLITE_OK || fail(s, why);
+    mp_buf_fini(&r->entries);
+    mp_buf_fini(&r->heads);
+    mp_buf_fini(&r->messages);
 }
 
 bool mp_store_open(struct mp_store **own_out, const char *dir, bool is_temporary,
-                   struct mp_buf *entries, struct mp_text *why)
+                   struct mp_store_restored *out, struct mp_text *why)
 {
     struct mp_store *s = mp_xalloc(sizeof(*s));
-    size_t before = entries->size;
-    int size = snprintf(s->path, sizeof(s->path), "%s/mpreg.db", dir);
     snprintf(s->dir, sizeof(s->dir), "%s", dir);
-    bool is_open = size > 0 && (size_t)size < sizeof(s->path);
-    if (!is_open)
-        mp_text_put(why, "the data folder's path is too long");
-    is_open = is_open && open_file(s, is_temporary, why) && check_schema(s, why) &&
-              load_entries(s, entries, why);
-    for (unsigned i = 0; is_open && i < STATEMENT_COUNT; i++)
-        is_open = sqlite3_prepare_v3(s->db, statement_texts[i], -1, SQLITE_PREPARE_PERSISTENT,
-                                     &s->statements[i], NULL) == SQLITE_OK ||
-                  fail(s, why);
-    if (!is_open) {
-        entries->size = before;
-        mp_store_close(s);
-        return false;
+    s->is_temporary = is_temporary;
+    s->code.carry_out = mp_store_code_carry_out;
+    s->runs.carry_out = mp_store_runs_carry_out;
+    if (mp_store_code_open(&s->code.file, dir, is_temporary, &out->entries, why) &&
+        mp_store_runs_open(&s->runs.file, dir, is_temporary, out, why)) {
+        *own_out = s;
+        return true;
     }
-    *own_out = s;
-    return true;
+    mp_buf_clear(&out->entries);
+    mp_store_close(s);
+    return false;
 }
 
 /* --- the thread --- */
 
-static int run_statement(struct mp_store *s, enum statement which)
-{
-    int code = sqlite3_step(s->statements[which]);
-    sqlite3_reset(s->statements[which]);
-    return code == SQLITE_DONE ? SQLITE_OK : code;
-}
-
-static int put_unit(struct mp_store *s, struct request *r)
-{
-    mp_host_sha256(mp_slice_of(r->bytes, r->first_size), r->hash);
-    sqlite3_stmt *statement = s->statements[PUT_UNIT];
-    sqlite3_bind_blob(statement, 1, r->hash, sizeof(r->hash), SQLITE_STATIC);
-    sqlite3_bind_blob64(statement, 2, r->bytes, r->first_size, SQLITE_STATIC);
-    sqlite3_bind_blob64(statement, 3, r->bytes + r->first_size, r->second_size, SQLITE_STATIC);
-    int code = run_statement(s, PUT_UNIT);
-    sqlite3_clear_bindings(statement);
-    return code;
-}
-
-static int put_entries(struct mp_store *s, const struct request *r)
-{
-    struct mp_mp_reader reader;
-    struct mp_slice entry;
-    uint32_t count = 0;
-    if (mp_mp_get_array(mp_slice_of(r->bytes, r->first_size), &count, &reader) != MP_OK)
-        return SQLITE_MISMATCH;
-    int code = SQLITE_OK;
-    for (uint32_t i = 0; code == SQLITE_OK && i < count; i++) {
-        if (mp_mp_take(&reader, &entry) != MP_OK)
-            return SQLITE_MISMATCH;
-        sqlite3_bind_blob64(s->statements[PUT_ENTRY], 1, entry.data, entry.size, SQLITE_STATIC);
-        code = run_statement(s, PUT_ENTRY);
-    }
-    sqlite3_clear_bindings(s->statements[PUT_ENTRY]);
-    return code;
-}
-
-static int take_row(sqlite3_stmt *statement, struct request *r)
-{
-    const void *unit = sqlite3_column_blob(statement, 0);
-    const void *description = sqlite3_column_blob(statement, 1);
-    r->first_size = (size_t)sqlite3_column_bytes(statement, 0);
-    r->second_size = (size_t)sqlite3_column_bytes(statement, 1);
-    if ((!unit && r->first_size != 0) || (!description && r->second_size != 0))
-        return SQLITE_NOMEM;
-    uint8_t hash[MP_UNIT_HASH_BYTES];
-    mp_host_sha256(mp_slice_of(unit, r->first_size), hash);
-    r->is_damaged = memcmp(hash, r->hash, sizeof(hash)) != 0;
-    r->is_missing = r->is_damaged;
-    if (r->is_missing)
-        return SQLITE_OK;
-    r->bytes = malloc(r->first_size + r->second_size + 1);
-    if (!r->bytes)
-        return SQLITE_NOMEM;
-    if (r->first_size != 0)
-        memcpy(r->bytes, unit, r->first_size);
-    if (r->second_size != 0)
-        memcpy(r->bytes + r->first_size, description, r->second_size);
-    return SQLITE_OK;
-}
-
-static int get_unit(struct mp_store *s, struct request *r)
-{
-    sqlite3_stmt *statement = s->statements[GET_UNIT];
-    free(r->bytes);
-    r->bytes = NULL;
-    r->is_damaged = false;
-    sqlite3_bind_blob(statement, 1, r->hash, sizeof(r->hash), SQLITE_STATIC);
-    int code = sqlite3_step(statement);
-    r->is_missing = code == SQLITE_DONE;
-    if (code == SQLITE_ROW)
-        code = take_row(statement, r);
-    else if (code == SQLITE_DONE)
-        code = SQLITE_OK;
-    sqlite3_reset(statement);
-    return code;
-}
-
 /* False: a write failed. */
-static bool carry_out(struct mp_store *s, struct request *r)
+static bool carry_out(struct lane *l, struct mp_store_request *r)
 {
-    switch (r->kind) {
-    case KEEP_UNIT:
-        r->code = put_unit(s, r);
-        break;
-    case KEEP_ENTRIES:
-        r->code = put_entries(s, r);
-        break;
-    case READ_UNIT:
-        r->code = get_unit(s, r);
-        break;
-    case END:
-        r->code = SQLITE_OK;
-        break;
-    }
-    r->system = r->code == SQLITE_OK ? 0 : sqlite3_system_errno(s->db);
-    return r->code == SQLITE_OK || r->kind == READ_UNIT;
+    r->code = l->carry_out(&l->file, r);
+    r->system = r->code == SQLITE_OK ? 0 : mp_store_file_errno(&l->file);
+    return r->code == SQLITE_OK || is_read(r);
 }
 
 /* Requests up to `end` as one transaction; false: nothing of it was kept, and each that failed, or
  * all, have the reason. */
-static bool commit(struct mp_store *s, struct request *first, const struct request *end)
+static bool commit(struct lane *l, struct mp_store_request *first,
+                   const struct mp_store_request *end)
 {
-    int code = run_statement(s, BEGIN);
+    int code = mp_store_file_run(&l->file, MP_STORE_BEGIN);
     bool is_done = code == SQLITE_OK;
-    for (struct request *r = first; is_done && r != end; r = r->next)
-        is_done = carry_out(s, r);
+    for (struct mp_store_request *r = first; is_done && r != end; r = r->next)
+        is_done = carry_out(l, r);
     if (is_done) {
-        code = run_statement(s, COMMIT);
+        code = mp_store_file_run(&l->file, MP_STORE_COMMIT);
         is_done = code == SQLITE_OK;
     }
     if (is_done)
         return true;
-    for (struct request *r = first; code != SQLITE_OK && r != end; r = r->next) {
+    for (struct mp_store_request *r = first; code != SQLITE_OK && r != end; r = r->next) {
         r->code = code;
-        r->system = sqlite3_system_errno(s->db);
+        r->system = mp_store_file_errno(&l->file);
     }
-    run_statement(s, ROLLBACK); /* fails if SQLite did so already */
+    mp_store_file_run(&l->file, MP_STORE_ROLLBACK); /* fails if SQLite did so already */
     return false;
 }
 
-static bool is_write(const struct request *r)
-{
-    return r->kind == KEEP_UNIT || r->kind == KEEP_ENTRIES;
-}
-
-static void serve(struct mp_store *s, struct request *first)
+static void serve(struct lane *l, struct mp_store_request *first)
 {
     bool has_writes = false;
-    for (const struct request *r = first; r; r = r->next)
+    for (const struct mp_store_request *r = first; r; r = r->next)
         has_writes = has_writes || is_write(r);
-    if (has_writes && (commit(s, first, NULL) || !first->next))
+    if (has_writes && (commit(l, first, NULL) || !first->next))
         return;
-    for (struct request *r = first; r; r = r->next)
+    for (struct mp_store_request *r = first; r; r = r->next)
         if (is_write(r))
-            (void)commit(s, r, r->next);
+            (void)commit(l, r, r->next);
         else
-            (void)carry_out(s, r);
+            (void)carry_out(l, r);
+}
+
+/* True: there was an END. */
+static bool answer(struct mp_store *s, struct mp_store_request *first)
+{
+    bool is_over = false;
+    while (first) {
+        struct mp_store_request *r = first;
+        first = r->next;
+        is_over = is_over || r->kind == MP_STORE_END;
+        push(&s->answered, r);
+    }
+    uv_async_send(&s->async);
+    return is_over;
+}
+
+/* Takes from the front what one transaction may hold; a reading is the last of its own. */
+static struct mp_store_request *take_batch(struct mp_store_request **waiting)
+{
+    struct mp_store_request *first = *waiting;
+    struct mp_store_request *last = first;
+    size_t bytes = sizeof(*last) + last->first_size + last->second_size;
+    while (last->next && !is_read(last)) {
+        bytes += sizeof(*last) + last->next->first_size + last->next->second_size;
+        if (bytes > MP_STORE_COMMIT_BYTES_MAX)
+            break;
+        last = last->next;
+    }
+    *waiting = last->next;
+    last->next = NULL;
+    return first;
+}
+
+static bool is_file_damaged(const struct mp_store_request *first)
+{
+    for (const struct mp_store_request *r = first; r; r = r->next)
+        if (is_write(r) &&
+            ((r->code & 0xff) == SQLITE_CORRUPT || (r->code & 0xff) == SQLITE_NOTADB))
+            return true;
+    return false;
+}
+
+/* What comes of it is told with the first request. */
+static bool renew(struct mp_store *s, struct mp_store_request *first)
+{
+    char text[NEWS_BYTES];
+    struct mp_text news;
+    mp_text_init(&news, text, sizeof(text));
+    bool is_renewed = mp_store_runs_renew(&s->runs.file, s->is_temporary, &news);
+    if (news.size != 0 && !first->news)
+        first->news = strdup(text);
+    return is_renewed;
+}
+
+static void serve_runs(struct mp_store *s, struct mp_store_request *first)
+{
+    if (!s->runs.file.db)
+        (void)renew(s, first);
+    serve(&s->runs, first);
+    if (is_file_damaged(first) && renew(s, first))
+        serve(&s->runs, first);
+}
+
+static void append(struct mp_store_request **list, struct mp_store_request *more)
+{
+    while (*list)
+        list = &(*list)->next;
+    *list = more;
 }
 
 static void run_thread(void *context)
 {
     struct mp_store *s = (struct mp_store *)context;
+    struct mp_store_request *waiting = NULL; /* of runs */
+    bool has_space = false;                  /* that may be given back */
     bool is_over = false;
     while (!is_over) {
-        uv_sem_wait(&s->wake);
-        struct request *first = take_all(&s->asked);
-        if (!first)
-            continue; /* an earlier wake took it along */
-        serve(s, first);
-        while (first) {
-            struct request *r = first;
-            first = r->next;
-            is_over = is_over || r->kind == END;
-            push(&s->answered, r);
+        if (!waiting && !has_space)
+            uv_sem_wait(&s->wake);
+        while (uv_sem_trywait(&s->wake) == 0) {
+            /* What these say is taken now. */
         }
-        uv_async_send(&s->async);
+        /* Runs first: what was asked of code before an END is there too then. */
+        append(&waiting, take_all(&s->runs.asked));
+        struct mp_store_request *first = take_all(&s->code.asked);
+        if (first) {
+            serve(&s->code, first);
+            (void)answer(s, first);
+        }
+        if (waiting) {
+            first = take_batch(&waiting);
+            serve_runs(s, first);
+            is_over = answer(s, first);
+            has_space = true;
+        } else if (has_space) {
+            has_space = mp_store_runs_trim(&s->runs.file);
+        }
     }
 }
 
 /* --- the loop's side --- */
 
-/* An ERROR map for a request that failed. */
-static enum mp_err put_error(const struct mp_store *s, const struct request *r, struct mp_buf *b)
+static void put_failure(const struct mp_store *s, const struct mp_store_request *r,
+                        struct mp_text *message)
 {
-    char text[MESSAGE_BYTES];
-    struct mp_text message;
-    bool is_disk_full = is_full(r->code, r->system);
-    mp_text_init(&message, text, sizeof(text));
-    if (r->is_refused) {
-        mp_text_put(&message, "too many deploys wait for the disk of the data folder ");
-        mp_text_put(&message, s->dir);
-    } else if (is_disk_full) {
-        mp_text_put(&message, "no space is left on the disk of the data folder ");
-        mp_text_put(&message, s->dir);
-    } else {
-        mp_text_put(&message, "the data folder ");
-        mp_text_put(&message, s->dir);
-        mp_text_put(&message, r->kind == READ_UNIT ? " cannot be read: " : " cannot be written: ");
-        mp_text_put(&message, sqlite3_errstr(r->code));
-        if (r->system != 0) {
-            mp_text_put(&message, ": ");
-            mp_text_put(&message, strerror(r->system));
-        }
+    mp_text_put(message, "the data folder ");
+    mp_text_put(message, s->dir);
+    mp_text_put(message, is_read(r) ? " cannot be read: " : " cannot be written: ");
+    mp_text_put(message, sqlite3_errstr(r->code));
+    if (r->system != 0) {
+        mp_text_put(message, ": ");
+        mp_text_put(message, strerror(r->system));
     }
-    const struct mp_fault fault = {
-        .code = r->is_refused || is_disk_full ? MP_CODE_RESOURCE_EXHAUSTED : MP_CODE_INTERNAL,
-        .reason = mp_slice_str(r->is_refused  ? "QUEUE_FULL"
-                               : is_disk_full ? "DISK_FULL"
-                                              : "STORE_FAILED"),
-        .message = mp_text_slice(&message),
-        .hint = mp_slice_str(is_disk_full ? "make room there" : ""),
-        .node = mp_slice_str(s->node)};
-    if (!r->is_refused)
-        mp_log(3, "%s", text);
+}
+
+static bool is_too_large(const struct mp_store_request *r)
+{
+    return r->is_too_large || (r->code & 0xff) == SQLITE_TOOBIG;
+}
+
+static void put_message(const struct mp_store *s, const struct mp_store_request *r,
+                        struct mp_text *message)
+{
+    if (is_too_large(r)) {
+        mp_text_put(message, "a record of a run is larger than ");
+        mp_text_put_bytes(message, MP_STORE_RECORD_BYTES_MAX);
+    } else if (r->is_refused) {
+        mp_text_put(message,
+                    is_of_runs(r) ? "too many records of runs and messages" : "too many deploys");
+        mp_text_put(message, " wait for the disk of the data folder ");
+        mp_text_put(message, s->dir);
+    } else if (mp_store_is_full(r->code, r->system)) {
+        mp_text_put(message, "no space is left on the disk of the data folder ");
+        mp_text_put(message, s->dir);
+    } else {
+        put_failure(s, r, message);
+    }
+}
+
+/* Code's each; of runs, which may come by the thousand, one now and then. */
+static void complain(struct mp_store *s, const struct mp_store_request *r, const char *text)
+{
+    uint64_t now = uv_now(s->async.loop);
+    if (!is_of_runs(r)) {
+        if (!r->is_refused)
+            mp_log(3, "%s", text);
+        return;
+    }
+    if (s->complained_at != 0 && now - s->complained_at < MP_STORE_COMPLAIN_EACH_MS)
+        return;
+    s->complained_at = now != 0 ? now : 1;
+    mp_log(3, "%s of runs or messages fails: %s", is_read(r) ? "reading" : "keeping", text);
+}
+
+/* An ERROR map for a request that failed. */
+static enum mp_err put_error(const struct mp_store *s, const struct mp_store_request *r,
+                             struct mp_slice message, struct mp_buf *b)
+{
+    bool is_full = mp_store_is_full(r->code, r->system);
+    const char *reason = is_too_large(r) ? "TOO_LARGE"
+                         : r->is_refused ? "QUEUE_FULL"
+                         : is_full       ? "DISK_FULL"
+                                         : NULL;
+    const struct mp_fault fault = {.code = reason ? MP_CODE_RESOURCE_EXHAUSTED : MP_CODE_INTERNAL,
+                                   .reason = mp_slice_str(reason ? reason : "STORE_FAILED"),
+                                   .message = message,
+                                   .hint = mp_slice_str(is_full ? "make room there" : ""),
+                                   .node = mp_slice_str(s->node)};
     return mp_fault_put(b, &fault);
 }
 
-static void log_damage(const struct mp_store *s, const struct request *r)
+static void log_damage(const struct mp_store *s, const struct mp_store_request *r)
 {
     char hex[2 * MP_UNIT_HASH_BYTES + 1];
     for (unsigned i = 0; i < MP_UNIT_HASH_BYTES; i++)
         snprintf(hex + 2 * (size_t)i, 3, "%02x", r->hash[i]);
-    mp_log(3, "%s: the unit %s is damaged and counts as missing", s->path, hex);
+    mp_log(3, "%s: the unit %s is damaged and counts as missing", s->code.file.path, hex);
 }
 
-static void tell(struct mp_store *s, const struct request *r)
+static void tell_error(struct mp_store *s, const struct mp_store_request *r,
+                       struct mp_store_answer *a)
 {
+    char text[MESSAGE_BYTES];
+    struct mp_text message;
     struct mp_buf error;
-    struct mp_store_answer a = {.is_missing = r->is_missing && r->code == SQLITE_OK,
-                                .is_error = r->code != SQLITE_OK || r->is_refused};
+    mp_text_init(&message, text, sizeof(text));
     mp_buf_init(&error, mp_host_alloc(), 0);
+    put_message(s, r, &message);
+    complain(s, r, text);
+    /* without memory: an error without a text */
+    (void)put_error(s, r, mp_text_slice(&message), &error);
+    a->error = mp_buf_slice(&error);
+    if (r->on_answer)
+        r->on_answer(s->context, r->ticket, a);
+    mp_buf_fini(&error);
+}
+
+static void tell(struct mp_store *s, const struct mp_store_request *r)
+{
+    bool is_error = r->code != SQLITE_OK || r->is_refused || r->is_too_large;
+    struct mp_store_answer a = {.is_missing = r->is_missing && !is_error, .is_error = is_error};
+    struct mp_slice found = mp_buf_slice(&r->found);
     if (r->is_damaged)
         log_damage(s, r);
-    if (a.is_error) {
-        (void)put_error(s, r, &error); /* without memory: an error without a text */
-        a.error = mp_buf_slice(&error);
-    } else if (r->kind == READ_UNIT && !a.is_missing) {
-        a.unit = mp_slice_of(r->bytes, r->first_size);
-        a.description = mp_slice_of(r->bytes + r->first_size, r->second_size);
+    if (r->news)
+        mp_log(2, "%s", r->news);
+    if (is_error) {
+        tell_error(s, r, &a);
+        return;
     }
-    r->on_answer(s->context, r->ticket, &a);
-    mp_buf_fini(&error);
+    if (is_read(r) && !a.is_missing) {
+        size_t size = r->kind == MP_STORE_READ_UNIT ? r->found_first_size : found.size;
+        a.found = mp_slice_of(found.data, size);
+        a.description = mp_slice_of(found.data ? found.data + size : NULL, found.size - size);
+    }
+    if (r->on_answer)
+        r->on_answer(s->context, r->ticket, &a);
 }
 
 static void on_async(uv_async_t *async)
 {
     struct mp_store *s = (struct mp_store *)async->data;
-    struct request *first = take_all(&s->answered);
+    struct mp_store_request *first = take_all(&s->answered);
     while (first) {
-        struct request *r = first;
+        struct mp_store_request *r = first;
+        struct lane *l = is_of_runs(r) ? &s->runs : &s->code;
         first = r->next;
-        s->outstanding--;
+        l->outstanding--;
+        l->outstanding_bytes -= r->first_size + r->second_size;
         if (s->is_running)
             tell(s, r);
         free_request(r);
@@ -551,33 +440,27 @@ bool mp_store_start(struct mp_store *s, uv_loop_t *loop, const char *node, void 
     return true;
 }
 
-static void ask(struct mp_store *s, struct request *r)
+static const struct mp_slice none;
+
+static bool has_room(const struct lane *l, bool is_of_runs, size_t size)
 {
-    if (!s->is_running) { /* the node is ending: nobody waits for the answer */
-        free_request(r);
-        return;
-    }
-    s->outstanding++;
-    if (s->outstanding > MP_STORE_REQUESTS_MAX) {
-        r->is_refused = true;
-        push(&s->answered, r);
-        uv_async_send(&s->async);
-        return;
-    }
-    push(&s->asked, r);
-    uv_sem_post(&s->wake);
+    if (!is_of_runs)
+        return l->outstanding < MP_STORE_REQUESTS_MAX;
+    return l->outstanding < MP_STORE_RUN_REQUESTS_MAX &&
+           (l->outstanding == 0 || l->outstanding_bytes + size <= MP_STORE_RUN_BYTES_MAX);
 }
 
-static struct request *new_request(enum request_kind kind, uint64_t ticket,
-                                   mp_store_on_answer on_answer, struct mp_slice first,
-                                   struct mp_slice second)
+static struct mp_store_request *new_request(enum mp_store_kind kind, uint64_t ticket,
+                                            mp_store_on_answer on_answer, struct mp_slice first,
+                                            struct mp_slice second)
 {
-    struct request *r = mp_xalloc(sizeof(*r));
+    struct mp_store_request *r = mp_xalloc(sizeof(*r));
     r->kind = kind;
     r->ticket = ticket;
     r->on_answer = on_answer;
     r->first_size = first.size;
     r->second_size = second.size;
+    mp_buf_init(&r->found, mp_store_alloc(), MP_STORE_RECORD_BYTES_MAX);
     if (first.size + second.size != 0)
         r->bytes = mp_xalloc(first.size + second.size);
     if (first.size != 0)
@@ -587,35 +470,98 @@ static struct request *new_request(enum request_kind kind, uint64_t ticket,
     return r;
 }
 
+static void ask(struct mp_store *s, enum mp_store_kind kind, uint64_t ticket,
+                mp_store_on_answer on_answer, struct mp_slice first, struct mp_slice second)
+{
+    if (!s->is_running) /* the node is ending: nobody waits for the answer */
+        return;
+    bool is_runs = kind >= MP_STORE_KEEP_RUN;
+    struct lane *l = is_runs ? &s->runs : &s->code;
+    size_t size = first.size + second.size;
+    bool is_large = is_runs && size > MP_STORE_RECORD_BYTES_MAX;
+    bool is_taken = !is_large && has_room(l, is_runs, size);
+    struct mp_store_request *r =
+        new_request(kind, ticket, on_answer, is_taken ? first : none, is_taken ? second : none);
+    l->outstanding++;
+    if (!is_taken) {
+        r->is_refused = !is_large;
+        r->is_too_large = is_large;
+        push(&s->answered, r);
+        uv_async_send(&s->async);
+        return;
+    }
+    l->outstanding_bytes += size;
+    push(&l->asked, r);
+    uv_sem_post(&s->wake);
+}
+
+/* --- what can be asked --- */
+
 void mp_store_keep_unit(struct mp_store *s, uint64_t ticket, struct mp_slice unit,
                         struct mp_slice description, mp_store_on_answer on_answer)
 {
-    ask(s, new_request(KEEP_UNIT, ticket, on_answer, unit, description));
+    ask(s, MP_STORE_KEEP_UNIT, ticket, on_answer, unit, description);
 }
 
 void mp_store_keep_entries(struct mp_store *s, uint64_t ticket, struct mp_slice entries,
                            mp_store_on_answer on_answer)
 {
-    const struct mp_slice none = {0};
-    ask(s, new_request(KEEP_ENTRIES, ticket, on_answer, entries, none));
+    ask(s, MP_STORE_KEEP_ENTRIES, ticket, on_answer, entries, none);
 }
 
 void mp_store_read_unit(struct mp_store *s, uint64_t ticket, struct mp_slice hash,
                         mp_store_on_answer on_answer)
 {
-    const struct mp_slice none = {0};
-    struct request *r = new_request(READ_UNIT, ticket, on_answer, none, none);
     mp_assert(hash.size == MP_UNIT_HASH_BYTES);
-    memcpy(r->hash, hash.data, sizeof(r->hash));
-    ask(s, r);
+    ask(s, MP_STORE_READ_UNIT, ticket, on_answer, hash, none);
+}
+
+void mp_store_keep_run(struct mp_store *s, uint64_t ticket, struct mp_slice run,
+                       struct mp_slice record, mp_store_on_answer on_answer)
+{
+    ask(s, MP_STORE_KEEP_RUN, ticket, on_answer, run, record);
+}
+
+void mp_store_keep_run_part(struct mp_store *s, uint64_t ticket, struct mp_slice which,
+                            struct mp_slice bytes, mp_store_on_answer on_answer)
+{
+    ask(s, MP_STORE_KEEP_RUN_PART, ticket, on_answer, which, bytes);
+}
+
+void mp_store_forget_run(struct mp_store *s, struct mp_slice run)
+{
+    ask(s, MP_STORE_FORGET_RUN, 0, NULL, run, none);
+}
+
+void mp_store_read_run(struct mp_store *s, uint64_t ticket, struct mp_slice run,
+                       mp_store_on_answer on_answer)
+{
+    ask(s, MP_STORE_READ_RUN, ticket, on_answer, run, none);
+}
+
+void mp_store_read_run_part(struct mp_store *s, uint64_t ticket, struct mp_slice which,
+                            mp_store_on_answer on_answer)
+{
+    ask(s, MP_STORE_READ_RUN_PART, ticket, on_answer, which, none);
+}
+
+void mp_store_keep_messages(struct mp_store *s, uint64_t ticket, struct mp_slice messages,
+                            mp_store_on_answer on_answer)
+{
+    ask(s, MP_STORE_KEEP_MESSAGES, ticket, on_answer, messages, none);
+}
+
+void mp_store_forget_messages(struct mp_store *s, struct mp_slice messages)
+{
+    ask(s, MP_STORE_FORGET_MESSAGES, 0, NULL, messages, none);
 }
 
 /* --- the end --- */
 
-static void drop_all(struct request *first)
+static void drop_all(struct mp_store_request *first)
 {
     while (first) {
-        struct request *r = first;
+        struct mp_store_request *r = first;
         first = r->next;
         free_request(r);
     }
@@ -625,14 +571,12 @@ void mp_store_stop(struct mp_store *s)
 {
     if (!s || !s->is_running)
         return;
-    const struct mp_slice none = {0};
-    push(&s->asked, new_request(END, 0, NULL, none, none));
+    push(&s->runs.asked, new_request(MP_STORE_END, 0, NULL, none, none));
     uv_sem_post(&s->wake);
     uv_thread_join(&s->thread);
     s->is_running = false;
     uv_sem_destroy(&s->wake);
     uv_close((uv_handle_t *)&s->async, NULL);
-    drop_all(take_all(&s->asked));
     drop_all(take_all(&s->answered));
 }
 
@@ -641,8 +585,7 @@ void mp_store_close(struct mp_store *s)
     if (!s)
         return;
     mp_assert(!s->is_running);
-    for (unsigned i = 0; i < STATEMENT_COUNT; i++)
-        sqlite3_finalize(s->statements[i]);
-    sqlite3_close(s->db);
+    mp_store_file_close(&s->code.file);
+    mp_store_file_close(&s->runs.file);
     free(s);
 }

@@ -121,44 +121,7 @@ void mp_units_fini(struct mp_host *h)
     h->units = NULL;
 }
 
-/* --- the store --- */
-
-static void on_kept(void *context, uint64_t ticket, const struct mp_store_answer *a)
-{
-    struct mp_host *h = (struct mp_host *)context;
-    const struct mp_node_event ev = {
-        .kind = MP_NODE_KEPT,
-        .stored = {.ticket = ticket, .is_error = a->is_error, .bytes = a->error}};
-    mp_host_woken(h);
-    mp_host_tell(h, &ev);
-}
-
-void mp_units_keep(struct mp_host *h, const struct mp_node_effect *e)
-{
-    mp_store_keep_unit(h->store, e->id, e->payload.bytes, e->context, on_kept);
-}
-
-void mp_units_keep_entries(struct mp_host *h, const struct mp_node_effect *e)
-{
-    mp_store_keep_entries(h->store, e->id, e->payload.bytes, on_kept);
-}
-
-static void on_found(void *context, uint64_t ticket, const struct mp_store_answer *a)
-{
-    struct mp_host *h = (struct mp_host *)context;
-    const struct mp_node_event ev = {.kind = MP_NODE_FOUND,
-                                     .stored = {.ticket = ticket,
-                                                .is_missing = a->is_missing,
-                                                .is_error = a->is_error,
-                                                .bytes = a->is_error ? a->error : a->unit}};
-    mp_host_woken(h);
-    mp_host_tell(h, &ev);
-}
-
-void mp_units_read(struct mp_host *h, const struct mp_node_effect *e)
-{
-    mp_store_read_unit(h->store, e->id, e->payload.bytes, on_found);
-}
+/* --- sources --- */
 
 /* The node's own files were read before it started, and stay. */
 void mp_units_read_module(struct mp_host *h, const struct mp_node_effect *e)
@@ -343,14 +306,14 @@ static void on_unit_read(void *context, uint64_t number, const struct mp_store_a
             mp_buf_clear(&u->error);
         return;
     }
-    u->bytes = mp_xalloc(a->unit.size + 1);
-    memcpy(u->bytes, a->unit.data, a->unit.size);
-    u->size = a->unit.size;
+    u->bytes = mp_xalloc(a->found.size + 1);
+    memcpy(u->bytes, a->found.data, a->found.size);
+    u->size = a->found.size;
     if (mp_buf_append(&u->description, a->description) != MP_OK) {
         fail_load(h, u, MP_CODE_RESOURCE_EXHAUSTED, "OUT_OF_MEMORY", "the node has no memory left");
         return;
     }
-    if (!place_modules(h, u, mp_slice_of(u->bytes, a->unit.size)))
+    if (!place_modules(h, u, mp_slice_of(u->bytes, a->found.size)))
         return;
     u->state = UNIT_LOADING;
     u->until = mp_time_add(h->now, MP_MS(MP_UNIT_LOAD_WAIT_MS));

@@ -14,9 +14,6 @@ struct mp_worker_process;
 void mp_units_init(struct mp_host *h);
 void mp_units_fini(struct mp_host *h);
 
-void mp_units_keep(struct mp_host *h, const struct mp_node_effect *e);
-void mp_units_keep_entries(struct mp_host *h, const struct mp_node_effect *e);
-void mp_units_read(struct mp_host *h, const struct mp_node_effect *e);
 void mp_units_read_module(struct mp_host *h, const struct mp_node_effect *e);
 /* A unit that could not be loaded has no number, and is not to be unloaded. */
 void mp_units_load(struct mp_host *h, const struct mp_node_effect *e);

@@ -6,8 +6,13 @@
 #include "src/host/workers_internal.h"
 #include "src/json/json.h"
 #include "src/wire/msgpack.h"
+#include "src/wire/topic.h"
 
 #define DRAIN_MAX 1024 /* messages of one worker taken in a turn */
+
+#define PUBLISHED_MAX        DRAIN_MAX    /* of functions, handed to the node at once */
+#define PUBLISHED_BYTES      (256u << 10) /* likewise, unless one is larger */
+#define PUBLISHED_KEEP_BYTES (1u << 20)   /* a buffer that grew larger is given back */
 
 /* --- what workers say --- */
 
@@ -235,8 +240,78 @@ static bool on_release(struct mp_worker_process *w, struct mp_ring_record *recor
     return true;
 }
 
+/* What functions published goes to the node in batches. */
+static void flush_published(struct mp_host *h)
+{
+    struct mp_buf *b = &h->published;
+    if (h->published_count == 0)
+        return;
+    for (unsigned i = 0; i < 4; i++)
+        b->data[1 + i] = (uint8_t)(h->published_count >> (24 - 8 * i));
+    h->published_count = 0;
+    const struct mp_node_event ev = {
+        .kind = MP_NODE_PUBLISH,
+        .request = {.payload = {.bytes = mp_buf_slice(b)}, .wall_ms = mp_host_wall_ms()}};
+    mp_host_tell(h, &ev);
+    mp_buf_clear(b);
+    if (b->capacity > PUBLISHED_KEEP_BYTES)
+        mp_buf_fini(b);
+}
+
+/* Whether the bytes are [topic, data]; they are a copy, which the worker cannot change any more. */
+static bool is_message(struct mp_slice bytes)
+{
+    struct mp_mp_reader r = mp_mp_reader_of(bytes);
+    struct mp_mp_token array;
+    struct mp_mp_token topic;
+    char text[1] = "";
+    struct mp_text message; /* nobody reads it */
+    mp_text_init(&message, text, sizeof(text));
+    return mp_mp_next(&r, &array) == MP_OK && array.type == MP_MP_ARRAY && array.count == 2 &&
+           mp_mp_next(&r, &topic) == MP_OK && topic.type == MP_MP_STR &&
+           mp_topic_name_check(topic.bytes, &message) == MP_OK &&
+           !mp_topic_is_reserved(topic.bytes) && mp_mp_check(bytes) == MP_OK;
+}
+
+static bool on_publish(struct mp_worker_process *w, struct mp_ring_record *record)
+{
+    static const uint8_t array_head[5] = {0xdd};
+    struct mp_host *h = w->host;
+    struct mp_buf *b = &h->published;
+    struct mp_msg_publish m;
+    struct mp_slice rest;
+    struct mp_rpc_payload payload;
+    if (!split_body(w, record, &m, sizeof(m), &rest) ||
+        !mp_worker_payload(w, record, rest, m.size, m.at, &payload))
+        return false;
+    if (h->published_count == PUBLISHED_MAX || b->size + payload.bytes.size > PUBLISHED_BYTES)
+        flush_published(h);
+    enum mp_err err =
+        b->size == 0 ? mp_buf_append(b, mp_slice_of(array_head, sizeof(array_head))) : MP_OK;
+    size_t at = b->size;
+    if (err == MP_OK)
+        err = mp_buf_append(b, payload.bytes);
+    if (payload.handle != 0)
+        mp_host_release(h, payload.handle);
+    if (err != MP_OK) {
+        mp_log(3, "a message of a function was lost: out of memory");
+        b->size = h->published_count == 0 ? 0 : at;
+        return true;
+    }
+    if (!is_message(mp_slice_of(b->data + at, b->size - at))) {
+        b->size = h->published_count == 0 ? 0 : at;
+        return false;
+    }
+    h->published_count++;
+    return true;
+}
+
 static bool on_message(struct mp_worker_process *w, struct mp_ring_record *record)
 {
+    if (record->kind == MP_MSG_PUBLISH)
+        return on_publish(w, record);
+    /* What a worker sends behind a message must find it published. */
+    flush_published(w->host);
     switch ((enum mp_ring_kind)record->kind) {
     case MP_MSG_COMPLETED:
         return on_completed(w, record);
@@ -269,6 +344,7 @@ static bool drain_one(struct mp_worker_process *w)
             break;
         }
     }
+    flush_published(w->host);
     if (ring->is_broken && !w->has_broken_rules)
         broke_rules(w, "a record that cannot be right");
     if (ring->is_broken && taken == 0)

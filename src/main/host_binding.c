@@ -178,6 +178,9 @@ static int run(lua_State *L)
     cfg.calls_queued_max = (uint32_t)number_field(L, "calls_queued_max");
     cfg.call_depth_max = (uint32_t)number_field(L, "call_depth_max");
     cfg.graph_steps_max = (uint32_t)number_field(L, "graph_steps_max");
+    cfg.runs_kept = (uint32_t)number_field(L, "runs_kept");
+    cfg.runs_kept_bytes = number_field(L, "runs_kept_bytes");
+    cfg.runs_kept_age_ms = number_field(L, "runs_kept_age_ms");
     cfg.drain_ms = number_field(L, "drain_ms");
     cfg.log_level = log_level_of(L);
     cfg.is_log_json = mp_slice_is(mp_slice_str(text_field(L, 1, "log_format")), "json");

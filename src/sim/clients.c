@@ -43,6 +43,8 @@ void mp_world_put_function_name(const struct mp_world_function *f, struct mp_tex
     mp_text_put(text, f->name);
 }
 
+const char *const mp_world_subscribes[MP_WORLD_SUBSCRIBES] = {"#.c", "a.#"};
+
 /* --- writing: memory is always there, so the first error would be a fault of this file --- */
 
 static void check(enum mp_err err)
@@ -66,7 +68,8 @@ static void put_key_uint(struct mp_buf *b, const char *key, uint64_t value)
 
 static void put_function(struct mp_buf *b, const struct mp_world_function *f)
 {
-    check(mp_mp_put_map(b, 2u + f->is_idempotent + (f->timeout_ms != 0)));
+    bool is_subscribed = f == &mp_world_functions[0];
+    check(mp_mp_put_map(b, 2u + f->is_idempotent + (f->timeout_ms != 0) + is_subscribed));
     put_key_text(b, "name", f->name);
     put_key_uint(b, "concurrency", f->concurrency);
     if (f->is_idempotent) {
@@ -75,6 +78,12 @@ static void put_function(struct mp_buf *b, const struct mp_world_function *f)
     }
     if (f->timeout_ms != 0)
         put_key_uint(b, "timeout_ms", f->timeout_ms);
+    if (!is_subscribed)
+        return;
+    check(mp_mp_put_text(b, "subscribe"));
+    check(mp_mp_put_array(b, MP_WORLD_SUBSCRIBES));
+    for (uint32_t i = 0; i < MP_WORLD_SUBSCRIBES; i++)
+        check(mp_mp_put_text(b, mp_world_subscribes[i]));
 }
 
 static void put_module(struct mp_buf *b, uint32_t pairs, const char *version, uint32_t functions)
@@ -169,6 +178,7 @@ void mp_world_clients_fini(struct mp_world *w)
 {
     mp_alloc_free(w->alloc, w->clients, (w->cfg.clients + 1) * sizeof(*w->clients));
     mp_alloc_free(w->alloc, w->requests, w->request_capacity * sizeof(*w->requests));
+    mp_world_runs_fini(w);
 }
 
 /* The client's node; another one if that is gone. NULL: none can be asked now. */
@@ -359,6 +369,8 @@ static void put_step(struct mp_world *w, uint32_t node, struct mp_buf *b, uint32
     uint32_t begins = (1 + retries) * mp_world_begins_max(w, f, 0) * (each == 0 ? 1 : each);
     uint32_t serial = mp_world_new_serial(w, node, f, begins, *root);
     *root = w->serials[serial].root;
+    w->serials[serial].step = serial;
+    w->serials[serial].begins_run = begins;
     mp_world_put_function_name(f, &text);
     check(mp_mp_put_map(b, 4u + has_timeout + is_skipped + (each != 0)));
     check(mp_mp_put_text(b, "name"));
@@ -385,7 +397,8 @@ static void put_step(struct mp_world *w, uint32_t node, struct mp_buf *b, uint32
         check(mp_mp_put_uint(b, i));
 }
 
-static void put_graph(struct mp_world *w, uint32_t node, struct mp_buf *b)
+/* Gives the serial of its first step; those of the others follow. */
+static uint32_t put_graph(struct mp_world *w, uint32_t node, struct mp_buf *b)
 {
     uint32_t steps = 1 + (uint32_t)mp_rng_below(&w->rng, STEPS_MAX);
     uint32_t root = 0;
@@ -397,6 +410,7 @@ static void put_graph(struct mp_world *w, uint32_t node, struct mp_buf *b)
         put_step(w, node, b, i, &root);
     if (mp_world_chance(w, w->cfg.chances.malformed))
         b->data[mp_rng_below(&w->rng, FRONT_BYTES)] = (uint8_t)mp_rng_next(&w->rng);
+    return root;
 }
 
 static void request_run(struct mp_world *w, const struct mp_world_client *c, struct mp_buf *meta,
@@ -411,7 +425,7 @@ static void request_run(struct mp_world *w, const struct mp_world_client *c, str
     r->due_at = w->now + (o.timeout_ms != 0 ? MP_MS(o.timeout_ms) : MP_WORLD_RUN_TIMEOUT) +
                 MP_MS(MP_GRAPH_CANCEL_GRACE_MS);
     check(mp_run_options_put(meta, &o));
-    put_graph(w, c->node, payload);
+    r->first_step = put_graph(w, c->node, payload);
     w->report->runs++;
     send(w, MP_NODE_RUN, meta, payload);
 }
@@ -425,8 +439,26 @@ static void request_query(struct mp_world *w, const struct mp_world_client *c, s
     r->due_at = w->now;
     check(mp_mp_put_array(meta, 1));
     check(mp_mp_put_text(meta, asked));
-    put_graph(w, c->node, payload);
+    (void)put_graph(w, c->node, payload);
     send(w, MP_NODE_QUERY, meta, payload);
+}
+
+/* False: there is none to ask about. */
+static bool request_ask(struct mp_world *w, const struct mp_world_client *c, struct mp_buf *meta,
+                        struct mp_buf *payload)
+{
+    struct mp_world_ask a;
+    if (!mp_world_draw_ask(w, &a, meta, payload))
+        return false;
+    bool is_run = a.kind == MP_NODE_RUN;
+    struct mp_world_request *r = new_request(w, is_run ? MP_WORLD_RUN : MP_WORLD_ASK, c);
+    r->run = a.run;
+    r->what = a.what;
+    r->kept = a.kept;
+    r->first_step = a.first_step;
+    w->report->runs += is_run;
+    send(w, a.kind, meta, payload);
+    return true;
 }
 
 static void request_change(struct mp_world *w, const struct mp_world_client *c, struct mp_buf *meta,
@@ -447,6 +479,23 @@ uint32_t mp_world_ask_change(struct mp_world *w, struct mp_world_node *n, const 
     uint32_t number = w->request_count;
     send(w, MP_NODE_QUERY, meta, payload);
     return number;
+}
+
+void mp_world_ask_topic(struct mp_world *w, struct mp_world_node *n, uint64_t client,
+                        enum mp_world_request_kind kind, uint32_t message,
+                        const struct mp_buf *bytes)
+{
+    const struct mp_world_client c = {.node = n->number, .conn = client};
+    bool is_publish = kind == MP_WORLD_PUBLISH;
+    new_request(w, kind, &c)->message = message;
+    struct mp_node_event ev = {
+        .kind = is_publish ? MP_NODE_PUBLISH : MP_NODE_SUBSCRIBE,
+        .request = {.client = client, .id = w->request_count, .wall_ms = mp_world_wall(w, n)}};
+    if (is_publish)
+        ev.request.payload = mp_world_payload(w, n, mp_buf_slice(bytes));
+    else
+        ev.request.meta = mp_buf_slice(bytes);
+    mp_world_step(w, n, &ev);
 }
 
 void mp_world_forget(struct mp_world *w, struct mp_world_node *n, uint32_t name)
@@ -475,16 +524,23 @@ void mp_world_forget(struct mp_world *w, struct mp_world_node *n, uint32_t name)
     mp_buf_fini(&payload);
 }
 
+void mp_world_client_leaves(struct mp_world *w, uint32_t node, uint64_t client)
+{
+    struct mp_world_node *n = &w->nodes[node];
+    const struct mp_node_event ev = {.kind = MP_NODE_CLIENT_GONE, .request = {.client = client}};
+    for (uint32_t i = 0; i < w->request_count; i++)
+        if (w->requests[i].node == node && w->requests[i].client == client)
+            w->requests[i].is_gone = true;
+    mp_world_topics_client_gone(w, node, client);
+    mp_world_conn_close(n, client);
+    mp_world_step(w, n, &ev);
+}
+
 static void client_leaves(struct mp_world *w, struct mp_world_client *c)
 {
-    struct mp_world_node *n = &w->nodes[c->node];
-    const struct mp_node_event ev = {.kind = MP_NODE_CLIENT_GONE, .request = {.client = c->conn}};
-    for (uint32_t i = 0; i < w->request_count; i++)
-        if (w->requests[i].node == c->node && w->requests[i].client == c->conn)
-            w->requests[i].is_gone = true;
-    mp_world_conn_close(n, c->conn);
+    uint64_t client = c->conn;
     c->conn = 0;
-    mp_world_step(w, n, &ev);
+    mp_world_client_leaves(w, c->node, client);
 }
 
 static void request_something(struct mp_world *w)
@@ -504,6 +560,8 @@ static void request_something(struct mp_world *w)
     mp_buf_init(&payload, w->alloc, 0);
     if (ch->change != 0 && mp_world_chance(w, ch->change))
         request_change(w, c, &meta, &payload);
+    else if (ch->ask != 0 && mp_world_chance(w, ch->ask) && request_ask(w, c, &meta, &payload))
+        ; /* about a run */
     else if (mp_world_chance(w, ch->query))
         request_query(w, c, &meta, &payload);
     else if (mp_world_chance(w, ch->run))
@@ -576,6 +634,50 @@ static bool is_success(struct mp_slice run)
            mp_mp_get_str(value, &status) == MP_OK && mp_slice_is(status, "succeeded");
 }
 
+/* What one receipt says of its step has to be so. */
+static void check_receipt(struct mp_world *w, const struct mp_world_request *r,
+                          struct mp_slice receipt)
+{
+    struct mp_slice value;
+    struct mp_slice name;
+    struct mp_slice outcome;
+    if (mp_mp_map_get(receipt, mp_slice_str("name"), &value) != MP_OK ||
+        mp_mp_get_str(value, &name) != MP_OK || name.size != 2 ||
+        mp_mp_map_get(receipt, mp_slice_str("outcome"), &value) != MP_OK ||
+        mp_mp_get_str(value, &outcome) != MP_OK) {
+        mp_world_violation(w, "stopped", "a receipt that cannot be read", r->first_step);
+        return;
+    }
+    uint32_t step = r->first_step + (uint32_t)(name.data[1] - 'a');
+    bool has_stopped = mp_slice_is(outcome, "stopped");
+    w->report->steps_stopped += has_stopped;
+    w->report->steps_unreachable += mp_slice_is(outcome, "unreachable");
+    if (has_stopped && mp_world_workers_have_step(w, step))
+        mp_world_violation(w, "stopped", "a step that is said to have stopped goes on", step);
+    if (mp_slice_is(outcome, "never_started") && w->serials[step].begins != 0)
+        mp_world_violation(w, "stopped", "a step that is said never to have begun did", step);
+}
+
+static void check_receipts(struct mp_world *w, const struct mp_world_request *r,
+                           struct mp_slice run)
+{
+    struct mp_slice value;
+    struct mp_slice receipt;
+    struct mp_mp_reader reader;
+    uint32_t count;
+    if (mp_mp_map_get(run, mp_slice_str("receipts"), &value) != MP_OK ||
+        mp_mp_get_array(value, &count, &reader) != MP_OK)
+        return;
+    while (count-- > 0 && mp_mp_take(&reader, &receipt) == MP_OK)
+        check_receipt(w, r, receipt);
+}
+
+/* Whether no other run does the same steps. */
+static bool is_alone(const struct mp_world *w, const struct mp_world_request *r)
+{
+    return r->run == 0 && (r->own_run == 0 || !w->runs[r->own_run - 1].was_resumed);
+}
+
 /* Its function killed too many workers, before all was healed. */
 static bool is_refused_for_crashes(struct mp_slice error)
 {
@@ -613,12 +715,20 @@ void mp_world_reply(struct mp_world *w, struct mp_world_node *n, const struct mp
         mp_world_violation(w, "one-answer", "REPLY after the last one", e->id);
     if (mp_mp_check(e->payload.bytes) != MP_OK)
         mp_world_violation(w, "right-result", "REPLY that is no value", e->id);
-    if (e->frame == MP_FRAME_EVENT)
+    if (r->kind == MP_WORLD_SUBSCRIBE)
+        mp_world_subscriber_told(w, e);
+    else if (e->frame == MP_FRAME_EVENT)
+        mp_world_run_event(w, r, e);
+    if (e->frame == MP_FRAME_EVENT || e->frame == MP_FRAME_MESSAGES)
         return;
+    if (r->kind == MP_WORLD_PUBLISH)
+        mp_world_published(w, n, r, e);
     r->answers++;
     w->report->answers++;
     if (is_late(w, n, r->due_at))
         mp_world_violation(w, "deadline", "REPLY after the deadline", e->id);
+    if (r->kind == MP_WORLD_RUN || r->kind == MP_WORLD_ASK)
+        mp_world_run_answered(w, n, r, e);
     if (e->frame != MP_FRAME_RESULT) {
         mp_world_log(w, n, r->is_to_succeed ? "must not answer" : "answers", e->payload.bytes);
         if (r->is_to_succeed && !is_explained(r, e->payload.bytes))
@@ -634,8 +744,11 @@ void mp_world_reply(struct mp_world *w, struct mp_world_node *n, const struct mp
         mp_world_change_answered(w, n, e);
     if (r->kind == MP_WORLD_CALL && mp_world_serial_in(e->payload.bytes) != r->serial)
         mp_world_violation(w, "right-result", "REPLY with the result of another call", e->id);
-    if (r->kind == MP_WORLD_RUN)
+    if (r->kind == MP_WORLD_RUN) {
         w->report->runs_succeeded += is_success(e->payload.bytes);
+        if (is_alone(w, r))
+            check_receipts(w, r, e->payload.bytes);
+    }
 }
 
 bool mp_world_clients_are_answered(const struct mp_world *w)

@@ -1,6 +1,7 @@
 /* What hosts do for code, invented: a store that keeps units and entries, processes that check
  * units, workers that load them. All of it is answered later; what the store is asked it does in
- * order. What it was asked before its node died it may have done or not.
+ * order, and likewise, apart from that, what it is asked of runs and messages (records.c). What it
+ * was asked before its node died it may have done or not.
  *
  * There is no Lua: a module's source is what describes it, as MessagePack. One that is no map is as
  * one with a syntax error. */
@@ -65,6 +66,8 @@ void mp_world_disk_lost(struct mp_world *w, struct mp_world_node *n)
 {
     n->disk = 0;
     empty_store(w, n);
+    mp_world_records_fini(w, n);
+    mp_world_runs_disk_lost(w, n);
     for (uint32_t i = 0; i < w->entry_count; i++)
         w->entries[i].keepers &= ~(1ull << n->number);
 }
@@ -137,14 +140,25 @@ static bool is_of_store(enum mp_node_effect_kind kind)
     return kind == MP_NODE_KEEP_UNIT || kind == MP_NODE_KEEP_ENTRIES || kind == MP_NODE_READ_UNIT;
 }
 
+static bool is_of_runs(enum mp_node_effect_kind kind)
+{
+    return kind == MP_NODE_KEEP_RUN || kind == MP_NODE_KEEP_RUN_PART ||
+           kind == MP_NODE_FORGET_RUN || kind == MP_NODE_READ_RUN ||
+           kind == MP_NODE_READ_RUN_PART || kind == MP_NODE_KEEP_MESSAGES ||
+           kind == MP_NODE_FORGET_MESSAGES;
+}
+
 static void add_job(struct mp_world *w, struct mp_world_node *n, const struct mp_node_effect *e,
                     mp_duration longest)
 {
     mp_time due = w->now + mp_world_latency(w, longest);
-    if (is_of_store(e->kind) && due < n->store_due)
-        due = n->store_due;
-    if (is_of_store(e->kind))
-        n->store_due = due;
+    mp_time *last = is_of_store(e->kind)  ? &n->store_due
+                    : is_of_runs(e->kind) ? &n->records_due
+                                          : NULL;
+    if (last) {
+        due = due < *last ? *last : due;
+        *last = due;
+    }
     n->jobs = (struct mp_world_job *)mp_world_grow(w, n->jobs, &n->job_capacity, n->job_count + 1,
                                                    sizeof(*n->jobs));
     struct mp_world_job *j = &n->jobs[n->job_count++];
@@ -165,8 +179,13 @@ static void add_job(struct mp_world *w, struct mp_world_node *n, const struct mp
 void mp_world_code_lost(struct mp_world *w, struct mp_world_node *n)
 {
     bool is_done = true;
+    bool is_recorded = true;
     for (uint32_t i = 0; i < n->job_count; i++) {
         struct mp_world_job *j = &n->jobs[i];
+        if (is_of_runs(j->kind))
+            is_recorded = is_recorded && mp_world_chance(w, 500);
+        if (is_of_runs(j->kind) && is_recorded)
+            mp_world_record(w, n, j);
         if (is_of_store(j->kind))
             is_done = is_done && mp_world_chance(w, 500);
         if (is_done && j->kind == MP_NODE_KEEP_UNIT)
@@ -177,6 +196,7 @@ void mp_world_code_lost(struct mp_world *w, struct mp_world_node *n)
     }
     n->job_count = 0;
     n->store_due = 0;
+    n->records_due = 0;
     n->disk_full_until = 0;
     for (uint32_t i = 0; i < n->loaded_capacity; i++) {
         if (n->loaded[i].is_used)
@@ -194,6 +214,7 @@ void mp_world_code_fini(struct mp_world *w, struct mp_world_node *n)
 {
     mp_assert(n->job_count == 0);
     empty_store(w, n);
+    mp_world_records_fini(w, n);
     mp_alloc_free(w->alloc, n->jobs, n->job_capacity * sizeof(*n->jobs));
     mp_alloc_free(w->alloc, n->loaded, n->loaded_capacity * sizeof(*n->loaded));
     mp_alloc_free(w->alloc, n->releases, n->release_capacity * sizeof(*n->releases));
@@ -253,9 +274,11 @@ static void checked(struct mp_world *w, struct mp_world_node *n, const struct mp
     mp_buf_fini(&b);
 }
 
+/* Also what nobody waits for, which a full disk loses. */
 static void kept(struct mp_world *w, struct mp_world_node *n, const struct mp_world_job *j)
 {
     struct mp_buf b;
+    bool is_told = j->kind != MP_NODE_FORGET_RUN && j->kind != MP_NODE_FORGET_MESSAGES;
     struct mp_node_event ev = {.kind = MP_NODE_KEPT, .stored = {.ticket = j->ticket}};
     mp_buf_init(&b, w->alloc, 0);
     if (w->now >= n->disk_full_until && mp_world_chance(w, w->cfg.chances.disk_full))
@@ -266,24 +289,31 @@ static void kept(struct mp_world *w, struct mp_world_node *n, const struct mp_wo
         ev.stored.bytes = mp_buf_slice(&b);
     } else if (j->kind == MP_NODE_KEEP_UNIT) {
         store_unit(w, n, j);
-    } else {
+    } else if (j->kind == MP_NODE_KEEP_ENTRIES) {
         store_entries(w, n, mp_buf_slice(&j->bytes));
+    } else {
+        mp_world_record(w, n, j);
     }
-    mp_world_step(w, n, &ev);
+    if (is_told)
+        mp_world_step(w, n, &ev);
     mp_buf_fini(&b);
 }
 
 static void found(struct mp_world *w, struct mp_world_node *n, const struct mp_world_job *j)
 {
+    struct mp_buf b;
     const struct mp_world_unit *u = j->kind == MP_NODE_READ_UNIT ? stored_unit(n, j->hash) : NULL;
     struct mp_node_event ev = {.kind = MP_NODE_FOUND, .stored = {.ticket = j->ticket}};
+    mp_buf_init(&b, w->alloc, 0);
     if (u)
-        ev.stored.bytes = mp_buf_slice(&u->bytes);
+        append(&b, mp_buf_slice(&u->bytes));
     else if (j->kind == MP_NODE_READ_MODULE)
-        ev.stored.bytes = mp_slice_str("return {}");
+        append(&b, mp_slice_str("return {}"));
     else
-        ev.stored.is_missing = true;
+        ev.stored.is_missing = !is_of_runs(j->kind) || !mp_world_record_read(n, j, &b);
+    ev.stored.bytes = mp_buf_slice(&b);
     mp_world_step(w, n, &ev);
+    mp_buf_fini(&b);
 }
 
 static uint32_t take_loaded(struct mp_world *w, struct mp_world_node *n)
@@ -332,10 +362,17 @@ static void carry_out(struct mp_world *w, struct mp_world_node *n, const struct 
         break;
     case MP_NODE_KEEP_UNIT:
     case MP_NODE_KEEP_ENTRIES:
+    case MP_NODE_KEEP_RUN:
+    case MP_NODE_KEEP_RUN_PART:
+    case MP_NODE_FORGET_RUN:
+    case MP_NODE_KEEP_MESSAGES:
+    case MP_NODE_FORGET_MESSAGES:
         kept(w, n, j);
         break;
     case MP_NODE_READ_UNIT:
     case MP_NODE_READ_MODULE:
+    case MP_NODE_READ_RUN:
+    case MP_NODE_READ_RUN_PART:
         found(w, n, j);
         break;
     default:
@@ -518,6 +555,13 @@ bool mp_world_code_effect(struct mp_world *w, struct mp_world_node *n,
     case MP_NODE_KEEP_ENTRIES:
     case MP_NODE_READ_UNIT:
     case MP_NODE_READ_MODULE:
+    case MP_NODE_KEEP_RUN:
+    case MP_NODE_KEEP_RUN_PART:
+    case MP_NODE_FORGET_RUN:
+    case MP_NODE_READ_RUN:
+    case MP_NODE_READ_RUN_PART:
+    case MP_NODE_KEEP_MESSAGES:
+    case MP_NODE_FORGET_MESSAGES:
         add_job(w, n, e, STORE_LONGEST);
         return true;
     case MP_NODE_LOAD_UNIT:

@@ -96,7 +96,7 @@ static void crash(struct mp_world *w, struct mp_world_node *n)
         return;
     }
     /* Without the seed nobody would ever hear of a new name. */
-    if (mp_world_chance(w, 100) && !w->cfg.faults.is_seed_lost) {
+    if (mp_world_chance(w, 100) && !w->cfg.faults.is_seed_lost && !w->topics) {
         n->name = mp_world_new_name(w);
         mp_world_disk_lost(w, n);
     } else if (mp_world_chance(w, 100) && n->number != 0) {
@@ -142,7 +142,7 @@ static void press(struct mp_world *w, struct mp_world_node *n)
     uint64_t number = (uint64_t)c->generation << 32 | place;
     const struct mp_node_event ev = {.kind = MP_NODE_PRESSURE,
                                      .pressure = {.client = number, .is_high = true}};
-    if (c->kind != MP_WORLD_CONN_LINK || c->is_high)
+    if (c->kind == MP_WORLD_CONN_FREE || c->is_high)
         return;
     c->is_high = true;
     mp_world_step(w, n, &ev);

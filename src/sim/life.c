@@ -46,7 +46,8 @@ static void draw_chances(struct mp_rng *rng, struct mp_world_chances *out)
                                           .begins_meanwhile = 500,
                                           .disk_full = 0,
                                           .load_fails = 0,
-                                          .change = 0};
+                                          .change = 0,
+                                          .ask = 0};
     uint16_t chances[sizeof(most) / sizeof(uint16_t)];
     memcpy(chances, &most, sizeof(most));
     for (size_t i = 0; i < MP_ARRAY_SIZE(chances); i++)
@@ -103,6 +104,23 @@ static void draw_routing(struct mp_world_config *cfg, struct mp_rng *rng)
     f->weights[MP_WORLD_PRESSURE] = (uint16_t)mp_rng_below(rng, 20);
 }
 
+/* Nobody asks for anything but topics. Every other world has faults; names stay with their nodes,
+ * by which messages are known. */
+static void draw_topics(struct mp_world_config *cfg, struct mp_rng *rng)
+{
+    cfg->requests = 0;
+    cfg->clients = 0;
+    if (mp_rng_below(rng, 2) == 0)
+        return;
+    draw_faults(rng, &cfg->faults);
+    cfg->faults.is_seed_lost = false;
+    cfg->faults.weights[MP_WORLD_CLASH] = 0;
+    cfg->faults.weights[MP_WORLD_FORGET] = 0;
+    cfg->faults.weights[MP_WORLD_CLOCK] = 0; /* it jumps past the hour that messages are kept for */
+    if (mp_rng_below(rng, 8) == 0)
+        cfg->out_of_memory = 1u << mp_rng_below(rng, 10);
+}
+
 void mp_world_draw(struct mp_world_config *cfg, enum mp_world_scenario scenario, uint32_t nodes,
                    uint64_t seed)
 {
@@ -111,8 +129,10 @@ void mp_world_draw(struct mp_world_config *cfg, enum mp_world_scenario scenario,
     mp_world_defaults(cfg, seed);
     cfg->scenario = scenario;
     cfg->nodes = nodes;
-    if (scenario == MP_WORLD_GRAPH)
+    if (scenario == MP_WORLD_GRAPH) {
         cfg->chances.run = 700;
+        cfg->chances.ask = 300;
+    }
     if (nodes == 1 && scenario == MP_WORLD_GRAPH)
         return;
     cfg->is_drained = false;
@@ -130,6 +150,8 @@ void mp_world_draw(struct mp_world_config *cfg, enum mp_world_scenario scenario,
     cfg->latency_longest = MP_MS(1) << mp_rng_below(&rng, 6);
     if (scenario == MP_WORLD_ROUTING) {
         draw_routing(cfg, &rng);
+    } else if (scenario == MP_WORLD_TOPICS) {
+        draw_topics(cfg, &rng);
     } else if (scenario == MP_WORLD_DEPLOY && mp_rng_below(&rng, 2) == 0) {
         cfg->chances.malformed = 0; /* only functions and workers fail */
     } else {
@@ -139,6 +161,8 @@ void mp_world_draw(struct mp_world_config *cfg, enum mp_world_scenario scenario,
         cfg->chances.disk_full = (uint16_t)mp_rng_below(&rng, DISK_FULL_MOST);
         cfg->chances.load_fails = (uint16_t)mp_rng_below(&rng, LOAD_FAILS_MOST);
     }
+    if (scenario == MP_WORLD_MIXED)
+        cfg->chances.ask = (uint16_t)mp_rng_below(&rng, 300);
     if (nodes > MP_WORLD_CHANGED_UP_TO)
         return;
     if (scenario == MP_WORLD_DEPLOY)
@@ -492,6 +516,8 @@ static void live_together(struct mp_world *w)
     w->faults_until = w->now + w->cfg.faults_last;
     ask(w, w->cfg.faults_last / 2);
     mp_world_plan(w, 0, (struct mp_world_happening){.kind = MP_WORLD_FAULT_DUE});
+    if (w->topics)
+        mp_world_plan(w, 0, (struct mp_world_happening){.kind = MP_WORLD_TOPIC_DUE});
     mp_world_run(w, w->faults_until);
     w->is_asking = false;
     mp_world_heal(w);
@@ -502,6 +528,8 @@ static void live_together(struct mp_world *w)
     (void)mp_world_wait_until_agreed(w, within);
     /* Once what the faults held up is over, nothing makes a call wait. */
     mp_world_run(w, w->now + STRAGGLERS_LAST);
+    if (w->topics)
+        mp_world_topics_end(w);
     mp_world_wait_until_quiet(w, QUIET_WITHIN);
     if (w->report->violation_count == 0 && w->cfg.nodes <= ASKED_ALL_UP_TO)
         mp_world_ask_everything(w);

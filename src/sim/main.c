@@ -44,6 +44,12 @@ struct totals {
     uint64_t steps;
     uint64_t runs;
     uint64_t succeeded;
+    uint64_t stopped;
+    uint64_t unreachable;
+    uint64_t watched;
+    uint64_t events;
+    uint64_t resumed;
+    uint64_t lost_runs;
     uint64_t lost;
     uint64_t duplicated;
     uint64_t requests;
@@ -56,6 +62,9 @@ struct totals {
     uint64_t false_deaths;
     uint64_t changes;
     uint64_t changes_refused;
+    uint64_t published;
+    uint64_t delivered;
+    uint64_t dropped;
     double converged_ms; /* the slowest of the worlds */
     double healed_ms;
     double bytes_per_node_s; /* the mean */
@@ -78,9 +87,10 @@ static const struct {
     [MP_WORLD_GRAPH] = {"graph", 1},
     [MP_WORLD_MIXED] = {"mixed", 9},
     [MP_WORLD_DEPLOY] = {"deploy", 5},
+    [MP_WORLD_TOPICS] = {"topics", 5},
 };
 
-#define KNOWN_SCENARIOS "membership, catalog, routing, graph, mixed, deploy"
+#define KNOWN_SCENARIOS "membership, catalog, routing, graph, mixed, deploy, topics"
 
 static const char help[] =
     "usage: mpreg-sim SCENARIO [--nodes N] [--seed S] [--seeds N] [--defect NAME]\n"
@@ -99,8 +109,10 @@ static const char help[] =
     "  mixed       all of it together, with every fault there is; then everything must heal\n"
     "  deploy      modules are deployed, rolled back and undeployed under calls and runs; every\n"
     "              other world has the faults of mixed\n"
+    "  topics      publishers and subscribers on random nodes with random patterns; every other\n"
+    "              world has cuts, crashes and partitions\n"
     "\n"
-    "  --nodes N            nodes in the world (100, 20, 7, 1, 9, 5)\n"
+    "  --nodes N            nodes in the world (100, 20, 7, 1, 9, 5, 5)\n"
     "  --seed S             the seed (1)\n"
     "  --seeds N            worlds: the seeds S, S+1, … (1)\n"
     "  --defect NAME        with a deliberate fault in the core, which must be noticed\n"
@@ -296,6 +308,12 @@ static void add(struct totals *t, const struct options *o, uint64_t seed,
     t->steps += r->steps;
     t->runs += r->runs;
     t->succeeded += r->runs_succeeded;
+    t->stopped += r->steps_stopped;
+    t->unreachable += r->steps_unreachable;
+    t->watched += r->watched;
+    t->events += r->events;
+    t->resumed += r->resumed;
+    t->lost_runs += r->lost_runs;
     t->lost += r->runs_lost;
     t->duplicated += r->runs_duplicated;
     t->requests += r->requests;
@@ -308,6 +326,9 @@ static void add(struct totals *t, const struct options *o, uint64_t seed,
     t->false_deaths += r->false_deaths;
     t->changes += r->changes;
     t->changes_refused += r->changes_refused;
+    t->published += r->published;
+    t->delivered += r->delivered;
+    t->dropped += r->dropped;
     t->converged_ms = slower(t->converged_ms, r->converged_ms);
     t->healed_ms = slower(t->healed_ms, r->healed_ms);
     t->bytes_per_node_s += r->bytes_per_node_s / (double)o->seeds;
@@ -439,12 +460,18 @@ static void print_figures(const struct options *o, const struct totals *t)
         return;
     printf(",\"runs\":%" PRIu64 ",\"succeeded\":%" PRIu64 ",\"lost\":%" PRIu64
            ",\"duplicated\":%" PRIu64 ",\"requests\":%" PRIu64 ",\"calls_begun\":%" PRIu64
-           ",\"worker_deaths\":%" PRIu64,
+           ",\"worker_deaths\":%" PRIu64 ",\"stopped\":%" PRIu64 ",\"unreachable\":%" PRIu64,
            t->runs, t->succeeded, t->lost, t->duplicated, t->requests, t->calls_begun,
-           t->worker_deaths);
+           t->worker_deaths, t->stopped, t->unreachable);
+    printf(",\"watched\":%" PRIu64 ",\"events\":%" PRIu64 ",\"resumed\":%" PRIu64
+           ",\"lost_runs\":%" PRIu64,
+           t->watched, t->events, t->resumed, t->lost_runs);
     if (o->scenario == MP_WORLD_DEPLOY || o->scenario == MP_WORLD_MIXED)
         printf(",\"changes\":%" PRIu64 ",\"changes_refused\":%" PRIu64, t->changes,
                t->changes_refused);
+    if (o->scenario == MP_WORLD_TOPICS)
+        printf(",\"published\":%" PRIu64 ",\"delivered\":%" PRIu64 ",\"dropped\":%" PRIu64,
+               t->published, t->delivered, t->dropped);
     if (o->nodes > 1)
         printf(",\"crashes\":%" PRIu64 ",\"faults\":%" PRIu64 ",\"remote_calls\":%" PRIu64
                ",\"relayed_calls\":%" PRIu64,
@@ -480,6 +507,9 @@ static void print_text(const struct options *o, const struct totals *t)
     else if (o->scenario == MP_WORLD_CATALOG)
         printf("modules %zu  visible to all p50 %.0f ms  p99 %.0f ms\n", t->sample_count,
                percentile(t, 50), percentile(t, 99));
+    else if (o->scenario == MP_WORLD_TOPICS)
+        printf("published %" PRIu64 "  delivered %" PRIu64 "  lost and told %" PRIu64 "\n",
+               t->published, t->delivered, t->dropped);
     else
         printf("runs %" PRIu64 "  succeeded %" PRIu64 "  lost %" PRIu64 "  duplicated %" PRIu64
                "  calls begun %" PRIu64 "  remote %" PRIu64 "\n",

@@ -557,6 +557,7 @@ static void eased(struct mp_world *w, const struct mp_world_happening *h)
         return;
     }
     c->is_high = false;
+    mp_world_topics_eased(w, n, h->number);
     mp_world_step(w, n, &ev);
 }
 
@@ -606,7 +607,7 @@ void mp_world_network_heal(struct mp_world *w)
     for (uint32_t i = 0; i < w->node_count; i++) {
         struct mp_world_node *n = &w->nodes[i];
         for (uint32_t k = 0; n->node && k < n->conn_count; k++)
-            if (n->conns[k].kind == MP_WORLD_CONN_LINK && n->conns[k].is_high)
+            if (n->conns[k].kind != MP_WORLD_CONN_FREE && n->conns[k].is_high)
                 mp_world_plan(w, 0,
                               (struct mp_world_happening){
                                   .kind = MP_WORLD_EASED,

@@ -221,6 +221,7 @@ static void create(struct mp_world *w, struct mp_world_node *n)
         .name = mp_world_name_of(n->name, name),
         .cluster = mp_slice_str("default"),
         .resources = resources,
+        .is_kept = w->topics && n->number % 2 == 0,
         .generation = next_generation(w, n),
         .defects = w->cfg.defects,
         .workers = w->cfg.workers,
@@ -231,6 +232,9 @@ static void create(struct mp_world *w, struct mp_world_node *n)
         .calls_queued_max = 8 + (uint32_t)mp_rng_below(&w->rng, 500),
         .call_depth_max = 4,
         .graph_steps_max = 1000,
+        .runs_kept = MP_WORLD_RUNS_KEPT,
+        .runs_kept_bytes = 8u << 20,
+        .runs_kept_age = MP_SECONDS(3600),
     };
     for (uint32_t i = 0; i < MP_WORLD_RESOURCES; i++)
         if ((n->resources >> i & 1) != 0)
@@ -256,6 +260,7 @@ void mp_world_node_start(struct mp_world *w, struct mp_world_node *n)
     if (n->views)
         memset(n->views, 0, n->view_capacity * sizeof(*n->views));
     mp_world_code_restore(w, n);
+    mp_world_records_restore(w, n);
     if (w->cfg.scenario != MP_WORLD_MEMBERSHIP)
         for (uint32_t i = 0; i < MP_WORLD_MODULES; i++)
             if (mp_world_has_module(n, i))
@@ -273,10 +278,14 @@ void mp_world_node_start(struct mp_world *w, struct mp_world_node *n)
 
 static void stop(struct mp_world *w, struct mp_world_node *n, bool is_off)
 {
+    mp_world_topics_node_ended(w, n);
     mp_world_network_lost(w, n, is_off);
     mp_world_clients_lost(w, n);
+    mp_world_runs_lost(w, n, is_off);
     mp_world_workers_lost(n);
     mp_world_code_lost(w, n);
+    if (is_off)
+        mp_world_records_power_cut(w, n);
     mp_world_drop_blocks(w, n);
     mp_node_free(n->node);
     n->node = NULL;
@@ -300,6 +309,7 @@ void mp_world_node_leave(struct mp_world *w, struct mp_world_node *n)
 {
     const struct mp_node_event drain = {.kind = MP_NODE_DRAIN};
     n->state = MP_WORLD_NODE_LEAVING;
+    mp_world_topics_node_ended(w, n);
     mp_world_log(w, n, "leaves", mp_slice_str(""));
     mp_world_step(w, n, &drain);
 }

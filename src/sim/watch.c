@@ -150,6 +150,7 @@ void mp_world_watch_step(struct mp_world *w, struct mp_world_node *n)
     if (live < n->last_live)
         find_false_deaths(w, n);
     n->last_live = live;
+    mp_world_topics_watch(w, n);
     if (w->cfg.nodes <= WHOLE_UP_TO)
         look_at_all(w, n);
     else if (w->cfg.nodes <= PARTLY_UP_TO)
@@ -216,6 +217,7 @@ void mp_world_watch_came(struct mp_world *w, struct mp_world_node *n, uint32_t f
                          const struct mp_world_frame *f)
 {
     uint32_t serial = serial_of(w, f);
+    mp_world_topics_came(w, n, f->type, mp_slice_of(f->bytes + f->meta_size, f->payload_size));
     if (serial == 0)
         return;
     struct mp_world_arrival arrival = path_through(w, serial, from);

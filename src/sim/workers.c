@@ -286,6 +286,7 @@ static void say_nested(struct mp_world *w, struct mp_world_node *n, struct mp_wo
     uint32_t serial =
         mp_world_new_serial(w, n->number, f, mp_world_begins_max(w, f, retries), root);
     k->nested[m->nested - 1].serial = serial;
+    w->serials[serial].step = parent ? w->serials[parent->serial].step : 0;
     if (err == MP_OK)
         err = mp_mp_put_array(&args, 1);
     if (err == MP_OK)
@@ -603,6 +604,18 @@ bool mp_world_workers_are_idle(const struct mp_world *w, const struct mp_world_n
             return false;
     }
     return ready == w->cfg.workers;
+}
+
+bool mp_world_workers_have_step(const struct mp_world *w, uint32_t step)
+{
+    for (uint32_t i = 0; i < w->node_count; i++) {
+        const struct mp_world_node *n = &w->nodes[i];
+        for (uint32_t k = 0; n->node && k < n->worker_capacity; k++)
+            for (uint32_t t = 0; n->workers[k] && t < n->workers[k]->task_count; t++)
+                if (w->serials[n->workers[k]->tasks[t].serial].step == step)
+                    return true;
+    }
+    return false;
 }
 
 bool mp_world_workers_name(const struct mp_world_node *n, uint32_t release, uint32_t first_module,

@@ -220,6 +220,9 @@ static void happen(struct mp_world *w, const struct mp_world_happening *h)
     case MP_WORLD_FAULT_DUE:
         mp_world_fault_due(w);
         break;
+    case MP_WORLD_TOPIC_DUE:
+        mp_world_topic_due(w);
+        break;
     }
 }
 
@@ -354,6 +357,7 @@ static void begin(struct mp_world *w)
     (void)mp_world_new_serial(w, 0, &mp_world_functions[0], UINT32_MAX, 0); /* 0 means none */
     mp_world_nodes_init(w);
     mp_world_clients_init(w);
+    mp_world_topics_init(w);
 }
 
 static void end(struct mp_world *w)
@@ -362,6 +366,7 @@ static void end(struct mp_world *w)
     mp_world_network_fini(w);
     mp_world_clients_fini(w);
     mp_world_deploys_fini(w);
+    mp_world_topics_fini(w);
     for (uint32_t i = 0; i < w->block_count; i++)
         if (w->blocks[i].bytes)
             free_block(w, &w->blocks[i]);

@@ -32,17 +32,36 @@
  *   forgotten       healed: what somebody asked to forget has not come back
  *   links           healed: no link leads to a node that is gone, and none is doubled
  *   callable        healed: each function can be called from each node, and answers
+ *   stopped         a step of a cancelled run that is said to have stopped has no call left with
+ *                   any worker, nor has what it called; one that never started never began
+ *   events          whoever watches a run is told its events 1, 2, 3 … without a gap until its end,
+ *                   from whatever node and however slowly it is read; all are told the same
+ *   resumed         a run that goes on with another does not do again what had succeeded in that
+ *                   one, unless it was asked to, or the result was too large to be kept for sure
+ *   runs            a node lists no more runs than it keeps, none of an earlier boot as if it went
+ *                   on, and each that had gone on for a while when it crashed
  *   quiet           when all is done nothing is left over: no call, no run, no number, no block, no
  *                   result held for a run, no task with a worker, no deploy, and no release and no
  *                   unit but those that are live
  *   releases        a call that a worker gets is of a release that is open, and of the code that
- * this one has under the module's name; what is closed or unloaded was open or loaded, and nothing
- * under way names it one-version     a call and all that it calls, or a run and all its steps, use
- * one version of each deployed module, on all nodes deploys-harm-nobody  without faults no call
- * fails because of a deploy; one that succeeded is live on all nodes that its answer lists as live
+ *                   this one has under the module's name; what is closed or unloaded was open or
+ *                   loaded, and nothing under way names it
+ *   one-version     a call and all that it calls, or a run and all its steps, use one version of
+ *                   each deployed module, on all nodes
+ *   deploys-harm-nobody  without faults no call fails because of a deploy; one that succeeded is
+ *                   live on all nodes that its answer lists as live
  *   history         healed: all nodes have the same history of deploys, the same marks in it, and
- * take for live what follows from it; that is loaded; a deploy that succeeded is in it, one that
- * was refused is not */
+ *                   take for live what follows from it; that is loaded; a deploy that succeeded is
+ *                   in it, one that was refused is not
+ *   topic-match     a subscriber gets what somebody published, nothing that it did not ask for
+ *   topic-order     one publisher's messages come in the order of their numbers, without gaps in
+ *                   the numbers
+ *   topic-once      none comes twice
+ *   topic-lost      what does not come is told, unless its publisher ended or could not know
+ *   topic-since     a subscription with a past gets all of it that is kept, and nothing older
+ *   topic-pressure  who takes nothing gets nothing
+ *   topic-interest  without faults a message goes only to nodes that want it
+ *   topic-called    healed: a message calls a function that subscribes, once in the cluster */
 #pragma once
 
 #include <stdbool.h>
@@ -64,6 +83,7 @@ enum mp_world_scenario {
     MP_WORLD_GRAPH,
     MP_WORLD_MIXED,
     MP_WORLD_DEPLOY,
+    MP_WORLD_TOPICS,
     MP_WORLD_SCENARIOS
 };
 
@@ -92,6 +112,7 @@ struct mp_world_chances {
     uint16_t change;    /* of a request: a deploy, rollback or undeploy */
     uint16_t disk_full; /* when something is to be kept, for a while */
     uint16_t load_fails;
+    uint16_t ask; /* of a request: about a run, or to go on with it */
 };
 
 enum mp_world_fault {
@@ -167,6 +188,12 @@ struct mp_world_report {
     uint64_t failed_allocations;
     uint64_t runs;
     uint64_t runs_succeeded;
+    uint64_t steps_stopped; /* of cancelled runs, as they said */
+    uint64_t steps_unreachable;
+    uint64_t watched;   /* requests to watch a run */
+    uint64_t events;    /* that clients were told */
+    uint64_t resumed;   /* runs that went on with another one */
+    uint64_t lost_runs; /* that were listed as lost after their node ended */
     uint64_t runs_lost;
     uint64_t runs_duplicated;
     uint64_t crashes;
@@ -175,6 +202,9 @@ struct mp_world_report {
     uint64_t relayed_calls; /* those that came from neither end */
     uint64_t changes;       /* deploys, rollbacks and undeploys that were answered with success */
     uint64_t changes_refused;
+    uint64_t published; /* messages, */
+    uint64_t delivered; /* to subscribers, each counted for each of them, */
+    uint64_t dropped;   /* and lost, as they were told */
     uint64_t false_deaths;
     double converged_ms;      /* from the last start until all listed all; < 0: never */
     double healed_ms;         /* from the end of all faults until all agreed; < 0: never */

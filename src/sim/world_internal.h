@@ -17,6 +17,7 @@
 /* The nodes' defaults, for requests that name no deadline. */
 #define MP_WORLD_CALL_TIMEOUT MP_SECONDS(5)
 #define MP_WORLD_RUN_TIMEOUT  MP_SECONDS(20)
+#define MP_WORLD_RUNS_KEPT    50
 
 struct mp_world_function;
 
@@ -26,16 +27,63 @@ enum mp_world_request_kind {
     MP_WORLD_CALL,
     MP_WORLD_RUN,
     MP_WORLD_QUERY,
-    MP_WORLD_CHANGE /* a deploy, rollback or undeploy */
+    MP_WORLD_ASK,    /* about a run */
+    MP_WORLD_CHANGE, /* a deploy, rollback or undeploy */
+    MP_WORLD_PUBLISH,
+    MP_WORLD_SUBSCRIBE
+};
+
+enum mp_world_ask_kind {
+    MP_WORLD_ASK_WATCH,
+    MP_WORLD_ASK_TRACE,
+    MP_WORLD_ASK_CANCEL,
+    MP_WORLD_ASK_RUNS
+};
+
+/* What a client asks of a run that it knows: a query, or a RUN that resumes it. */
+struct mp_world_ask {
+    enum mp_node_event_kind kind;
+    enum mp_world_ask_kind what;
+    uint32_t run;        /* its number, from 1 */
+    uint32_t from;       /* a step; MP_WORLD_NONE: what had not succeeded */
+    uint32_t kept;       /* bits: steps that must not run again */
+    uint32_t first_step; /* as of the run */
+};
+
+/* A run that some client knows. */
+struct mp_world_run {
+    char id[MP_RUN_ID_BYTES];
+    uint32_t node; /* its coordinator */
+    uint32_t boot;
+    uint32_t first_step;
+    mp_time begun_at; /* or when it was heard of first */
+    uint64_t runs_before;
+    bool is_resumed;  /* it goes on with another */
+    bool was_resumed; /* another was asked to go on with it */
+    bool is_over;     /* as its client was told */
+    bool is_kept;     /* its node ended, and what it kept has to have it */
+    bool is_listed;
+    bool is_lost;
+    uint32_t succeeded; /* bits: steps, with small results */
+    uint32_t event_capacity;
+    uint64_t *events; /* hashes by number - 1; 0: nobody was told */
 };
 
 struct mp_world_request {
     enum mp_world_request_kind kind;
     uint32_t node;
     uint64_t client;
-    uint32_t serial; /* of a call; 0: none */
-    mp_time due_at;  /* its deadline; MP_NEVER: not watched */
+    uint32_t serial;     /* of a call; 0: none */
+    uint32_t first_step; /* of a run: the serial of its first step, before those of the others */
+    mp_time due_at;      /* its deadline; MP_NEVER: not watched */
     uint32_t answers;
+    uint32_t message; /* of PUBLISH: the first; MP_WORLD_NONE: it is to be refused */
+    uint32_t run;     /* of ASK, and of a RUN that resumes one: which, from 1 */
+    uint32_t own_run; /* which run it began, or watches, as it was told; 0: not yet */
+    uint32_t kept;    /* as of its mp_world_ask */
+    enum mp_world_ask_kind what;
+    int64_t seq;        /* of the last event that it was told */
+    bool is_end_told;   /* that was the run's last one */
     bool is_plain;      /* a call without wishes: who has alpha or beta has what it wants */
     bool is_made;       /* of a change of what is deployed: it was answered with success */
     bool is_refused;    /* the same, with an error */
@@ -56,11 +104,13 @@ struct mp_world_arrival {
 
 /* One thing that somebody asked a function to do; its number travels in the arguments. */
 struct mp_world_serial {
-    uint32_t function;                 /* of mp_world_functions[] */
-    uint32_t root;                     /* the first serial of all that hangs together with it */
+    uint32_t function; /* of mp_world_functions[] */
+    uint32_t root;     /* the first serial of all that hangs together with it */
+    uint32_t step;     /* the serial of the run's step that it belongs to; 0: none */
     uint64_t units[MP_WORLD_DEPLOYED]; /* of a root: the code of each module; 0: none was used */
     uint32_t begins;
     uint32_t begins_max;
+    uint32_t begins_run;    /* of a step: in one run */
     uint32_t origin;        /* the node that was asked */
     uint32_t first_arrival; /* MP_WORLD_NONE: none */
     mp_time cancelled_at;   /* 0: never */
@@ -218,6 +268,26 @@ struct mp_world_store {
     struct mp_buf entries; /* in the order in which they were kept */
 };
 
+/* What is kept of runs and messages; it outlives its node too. */
+enum mp_world_record_kind { MP_WORLD_RECORD_HEAD, MP_WORLD_RECORD_PART, MP_WORLD_RECORD_MESSAGE };
+
+struct mp_world_record {
+    enum mp_world_record_kind kind;
+    uint64_t order;     /* of a message its seq, of a head when that run was kept first */
+    struct mp_buf name; /* run or topic */
+    struct mp_buf part; /* of a body: empty */
+    struct mp_buf value;
+    mp_time kept_at;
+    mp_time gone_at; /* replaced or forgotten then; MP_NEVER: it is there */
+};
+
+struct mp_world_records {
+    uint32_t count;
+    uint32_t capacity;
+    struct mp_world_record *items;
+    uint64_t added;
+};
+
 /* An effect that is answered later. */
 struct mp_world_job {
     enum mp_node_effect_kind kind;
@@ -285,6 +355,8 @@ struct mp_world_node {
     int64_t wall_error_ms;
     mp_time disk_full_until;
     mp_time store_due; /* what the store was asked last is done then */
+    struct mp_world_records records;
+    mp_time records_due; /* the same of runs and messages */
     uint32_t job_count;
     uint32_t job_capacity;
     struct mp_world_job *jobs; /* oldest first */
@@ -360,7 +432,8 @@ enum mp_world_happening_kind {
     MP_WORLD_NODE_STALLS,
     MP_WORLD_EASED,    /* place: connection's place, number: its number */
     MP_WORLD_CODE_DUE, /* number: boot */
-    MP_WORLD_FAULT_DUE
+    MP_WORLD_FAULT_DUE,
+    MP_WORLD_TOPIC_DUE
 };
 
 struct mp_world_happening {
@@ -434,6 +507,9 @@ struct mp_world {
     uint32_t blocks_live;
     struct mp_world_block *blocks;
     struct mp_world_client *clients;
+    uint32_t run_count;
+    uint32_t run_capacity;
+    struct mp_world_run *runs; /* that some client knows */
     uint64_t incarnations;
     uint32_t late_modules; /* nodes that have it */
     uint32_t entry_count;
@@ -442,6 +518,7 @@ struct mp_world {
     uint32_t versions[MP_WORLD_DEPLOYED]; /* the highest that was deployed: 1.0.k */
     uint32_t victim; /* dies right before so many steps; MP_WORLD_NONE: nobody */
     uint32_t victim_steps;
+    struct mp_world_topics *topics; /* NULL in other scenarios */
 };
 
 /* world.c */
@@ -589,6 +666,35 @@ uint32_t mp_world_loaded_count(const struct mp_world_node *n);
 uint32_t mp_world_open_count(const struct mp_world_node *n);
 bool mp_world_is_stored(const struct mp_world_node *n, const uint8_t *hash);
 
+/* records.c: what hosts do for runs and messages */
+/* Does what one of their effects, which have waited as jobs, says. */
+void mp_world_record(struct mp_world *w, struct mp_world_node *n, const struct mp_world_job *j);
+/* Appends what a READ_RUN or READ_RUN_PART finds; false: nothing. */
+bool mp_world_record_read(const struct mp_world_node *n, const struct mp_world_job *j,
+                          struct mp_buf *out);
+/* Appends an array of all heads, or messages, in their order. */
+void mp_world_records_put(const struct mp_world_node *n, enum mp_world_record_kind kind,
+                          struct mp_buf *out);
+/* Its node is about to start: tells it what it kept. */
+void mp_world_records_restore(struct mp_world *w, struct mp_world_node *n);
+/* Its machine went off: the last moments may be lost. */
+void mp_world_records_power_cut(struct mp_world *w, struct mp_world_node *n);
+void mp_world_records_fini(struct mp_world *w, struct mp_world_node *n);
+
+/* runs.c: what clients ask about runs, and are told */
+/* Draws a request about a run, or one that resumes it; false: no run is known. */
+bool mp_world_draw_ask(struct mp_world *w, struct mp_world_ask *a, struct mp_buf *meta,
+                       struct mp_buf *payload);
+void mp_world_run_event(struct mp_world *w, struct mp_world_request *r,
+                        const struct mp_node_effect *e);
+/* The answer to a RUN, or to a request about one. */
+void mp_world_run_answered(struct mp_world *w, struct mp_world_node *n, struct mp_world_request *r,
+                           const struct mp_node_effect *e);
+/* A node ends; its disk is another one. */
+void mp_world_runs_lost(struct mp_world *w, const struct mp_world_node *n, bool is_off);
+void mp_world_runs_disk_lost(struct mp_world *w, const struct mp_world_node *n);
+void mp_world_runs_fini(struct mp_world *w);
+
 /* deploys.c: changes of what is deployed, and that all agree on them */
 void mp_world_request_change(struct mp_world *w, struct mp_world_node *n, uint32_t number,
                              struct mp_buf *meta, struct mp_buf *payload);
@@ -613,12 +719,33 @@ void mp_world_start_all(struct mp_world *w);
 double mp_world_wait_until_agreed(struct mp_world *w, mp_duration within);
 void mp_world_wait_until_quiet(struct mp_world *w, mp_duration within);
 
+/* topics.c: publishers and subscribers, in a scenario of their own */
+void mp_world_topics_init(struct mp_world *w);
+void mp_world_topics_fini(struct mp_world *w);
+void mp_world_topic_due(struct mp_world *w);
+/* A node ends, or is told to; a client's connection ended, or takes more again. */
+void mp_world_topics_node_ended(struct mp_world *w, const struct mp_world_node *n);
+void mp_world_topics_client_gone(struct mp_world *w, uint32_t node, uint64_t client);
+void mp_world_topics_eased(struct mp_world *w, const struct mp_world_node *n, uint64_t client);
+/* After each step of a node, and when a frame comes to one. */
+void mp_world_topics_watch(struct mp_world *w, const struct mp_world_node *n);
+void mp_world_topics_came(struct mp_world *w, const struct mp_world_node *n, uint8_t type,
+                          struct mp_slice payload);
+/* Answers. */
+void mp_world_published(struct mp_world *w, struct mp_world_node *n,
+                        const struct mp_world_request *r, const struct mp_node_effect *e);
+void mp_world_subscriber_told(struct mp_world *w, const struct mp_node_effect *e);
+/* When all is healed: who had to get what, has it; then nobody subscribes any more. */
+void mp_world_topics_end(struct mp_world *w);
+
 /* workers.c */
 void mp_world_worker_effect(struct mp_world *w, struct mp_world_node *n,
                             const struct mp_node_effect *e);
 void mp_world_worker_happening(struct mp_world *w, const struct mp_world_happening *h);
 bool mp_world_workers_are_idle(const struct mp_world *w, const struct mp_world_node *n);
 void mp_world_workers_check_idle(struct mp_world *w, struct mp_world_node *n);
+/* Whether a worker of any node that runs has a call of a run's step, or one below it. */
+bool mp_world_workers_have_step(const struct mp_world *w, uint32_t step);
 /* Whether a worker has a call of that release, or of one of those modules. */
 bool mp_world_workers_name(const struct mp_world_node *n, uint32_t release, uint32_t first_module,
                            uint32_t module_count);
@@ -639,6 +766,9 @@ extern const struct mp_world_function mp_world_functions[MP_WORLD_FUNCTIONS];
 extern const char *const mp_world_modules[MP_WORLD_MODULES];
 extern const char *const mp_world_resources[MP_WORLD_RESOURCES];
 #define MP_WORLD_MODULE_LATE 2 /* appears only after a while */
+/* The patterns of the first of these functions, which subscribes to topics. */
+#define MP_WORLD_SUBSCRIBES 2
+extern const char *const mp_world_subscribes[MP_WORLD_SUBSCRIBES];
 
 void mp_world_clients_init(struct mp_world *w);
 void mp_world_clients_fini(struct mp_world *w);
@@ -662,6 +792,11 @@ bool mp_world_clients_are_answered(const struct mp_world *w);
 uint32_t mp_world_ask_change(struct mp_world *w, struct mp_world_node *n, const struct mp_buf *meta,
                              const struct mp_buf *payload);
 void mp_world_clients_check_answered(struct mp_world *w);
+/* PUBLISH with this payload, or SUBSCRIBE with this meta part. */
+void mp_world_ask_topic(struct mp_world *w, struct mp_world_node *n, uint64_t client,
+                        enum mp_world_request_kind kind, uint32_t message,
+                        const struct mp_buf *bytes);
+void mp_world_client_leaves(struct mp_world *w, uint32_t node, uint64_t client);
 /* How often a call of f may begin for a caller that allows so many retries. */
 uint32_t mp_world_begins_max(const struct mp_world *w, const struct mp_world_function *f,
                              uint32_t retries);

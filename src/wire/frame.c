@@ -284,7 +284,11 @@ static enum mp_err read_run_option(struct mp_slice key, struct mp_slice value,
         return read_flag(value, &o->has_events, why, "follow: expected true or false");
     if (mp_slice_is(key, "detach"))
         return read_flag(value, &o->is_detached, why, "detach: expected true or false");
-    return fail(why, "unknown option (known: timeout_ms, trace, follow, detach)");
+    if (mp_slice_is(key, "topic")) {
+        bool is_text = mp_mp_get_str(value, &o->topic) == MP_OK && o->topic.size != 0;
+        return is_text ? MP_OK : fail(why, "topic: expected a text that is not empty");
+    }
+    return fail(why, "unknown option (known: timeout_ms, trace, follow, detach, topic)");
 }
 
 enum mp_err mp_run_options_read(struct mp_slice meta, struct mp_run_options *o, const char **why)
@@ -325,7 +329,8 @@ static enum mp_err put_flag(struct mp_buf *b, const char *key, bool flag)
 
 enum mp_err mp_run_options_put(struct mp_buf *b, const struct mp_run_options *o)
 {
-    uint32_t pairs = (o->timeout_ms != 0) + o->has_trace + o->has_events + o->is_detached;
+    uint32_t pairs =
+        (o->timeout_ms != 0) + o->has_trace + o->has_events + o->is_detached + (o->topic.size != 0);
     enum mp_err err = mp_mp_put_array(b, 1);
     if (err == MP_OK)
         err = mp_mp_put_map(b, pairs);
@@ -340,5 +345,70 @@ enum mp_err mp_run_options_put(struct mp_buf *b, const struct mp_run_options *o)
         err = put_flag(b, "follow", o->has_events);
     if (err == MP_OK)
         err = put_flag(b, "detach", o->is_detached);
+    if (err == MP_OK)
+        err = put_text_option(b, "topic", o->topic);
     return err;
+}
+
+static enum mp_err read_subscribe_option(struct mp_slice key, struct mp_slice value,
+                                         struct mp_subscribe_options *o, const char **why)
+{
+    bool is_since = mp_slice_is(key, "since_ms");
+    int64_t number;
+    if (!is_since && !mp_slice_is(key, "queue"))
+        return fail(why, "unknown option (known: since_ms, queue)");
+    if (mp_mp_type_of(value) == MP_MP_NIL)
+        return MP_OK;
+    if (mp_mp_get_int(value, &number) != MP_OK || number <= 0)
+        return fail(why, is_since ? "since_ms: expected a positive number of milliseconds"
+                                  : "queue: expected a positive number of messages");
+    if (is_since)
+        o->since_ms = (uint64_t)number;
+    else
+        o->queue = (uint64_t)number;
+    return MP_OK;
+}
+
+enum mp_err mp_subscribe_options_read(struct mp_slice meta, struct mp_subscribe_options *o,
+                                      const char **why)
+{
+    uint32_t count;
+    struct mp_mp_reader r;
+    struct mp_slice item;
+    *o = (struct mp_subscribe_options){0};
+    if (meta.size == 0 || mp_mp_check(meta) != MP_OK ||
+        mp_mp_get_array(meta, &count, &r) != MP_OK || count < 1 || count > 2)
+        return fail(why, "meta: expected [pattern, options]");
+    if (mp_mp_take(&r, &item) != MP_OK || mp_mp_get_str(item, &o->pattern) != MP_OK)
+        return fail(why, "pattern: expected a text such as \"news.*\"");
+    if (count == 1)
+        return MP_OK;
+    struct mp_mp_reader pairs;
+    if (mp_mp_get_map(mp_slice_of(r.at, (size_t)(r.end - r.at)), &count, &pairs) != MP_OK)
+        return fail(why, "options: expected a map");
+    for (uint32_t i = 0; i < count; i++) {
+        struct mp_slice key_value;
+        struct mp_slice value;
+        struct mp_slice key;
+        if (mp_mp_take(&pairs, &key_value) != MP_OK || mp_mp_take(&pairs, &value) != MP_OK ||
+            mp_mp_get_str(key_value, &key) != MP_OK)
+            return fail(why, "options: expected a map with names as keys");
+        enum mp_err err = read_subscribe_option(key, value, o, why);
+        if (err != MP_OK)
+            return err;
+    }
+    return MP_OK;
+}
+
+enum mp_err mp_subscribe_options_put(struct mp_buf *b, const struct mp_subscribe_options *o)
+{
+    uint32_t pairs = (o->since_ms != 0) + (o->queue != 0);
+    MP_TRY(mp_mp_put_array(b, pairs != 0 ? 2 : 1));
+    MP_TRY(mp_mp_put_str(b, o->pattern));
+    if (pairs == 0)
+        return MP_OK;
+    MP_TRY(mp_mp_put_map(b, pairs));
+    if (o->since_ms != 0)
+        MP_TRY(mp_mp_put_uint_pair(b, "since_ms", o->since_ms));
+    return o->queue != 0 ? mp_mp_put_uint_pair(b, "queue", o->queue) : MP_OK;
 }

@@ -24,16 +24,21 @@
 
 enum mp_frame_type {
     /* client -> node */
-    MP_FRAME_CALL = 1,   /* meta [fun, timeout_ms, options]; payload: array of arguments */
-    MP_FRAME_RUN = 2,    /* meta [options]; payload: a graph, or {pipeline, input} */
-    MP_FRAME_CANCEL = 3, /* id of a request of this connection; meta and payload empty */
-    MP_FRAME_QUERY = 4,  /* meta [what, options]; payload depends on what */
-    MP_FRAME_EVAL = 5,   /* meta [what, options]; payload: a text for the connection's session */
+    MP_FRAME_CALL = 1,    /* meta [fun, timeout_ms, options]; payload: array of arguments */
+    MP_FRAME_RUN = 2,     /* meta [options]; payload: a graph, or {pipeline, input} */
+    MP_FRAME_CANCEL = 3,  /* id of a request of this connection; meta and payload empty */
+    MP_FRAME_QUERY = 4,   /* meta [what, options]; payload depends on what */
+    MP_FRAME_EVAL = 5,    /* meta [what, options]; payload: a text for the connection's session */
+    MP_FRAME_PUBLISH = 6, /* payload: array of [topic, data] */
+    MP_FRAME_SUBSCRIBE =
+        7, /* meta [pattern, options]; EVENT, then MESSAGES, until it is cancelled */
     /* node -> client */
     MP_FRAME_RESULT = 16, /* the end of a request: its value */
     MP_FRAME_ERROR = 17,  /* the end of a request: an ERROR map; id 0: of the connection */
     MP_FRAME_EVENT = 18,  /* an event map; more frames with this id follow */
     MP_FRAME_GOAWAY = 19, /* id 0: the node is about to stop; requests in flight still end */
+    MP_FRAME_MESSAGES =
+        20, /* of one publisher, for a subscription; more frames with this id follow */
     /* node -> node (src/wire/peer.h has their meta parts) */
     MP_FRAME_HELLO = 32,   /* who one is: the first frame of each side of a link */
     MP_FRAME_REFUSED = 33, /* instead of HELLO; payload: an ERROR map. Then the link is closed */
@@ -49,7 +54,9 @@ enum mp_frame_type {
     MP_FRAME_STAGE = 43,   /* have a unit ready; payload: the unit, or nothing. RESULT or ERROR */
     MP_FRAME_SWITCH = 44,  /* payload: entries of the history, just made. RESULT or ERROR */
     MP_FRAME_CODE = 45,    /* a unit by its hash; RESULT with the unit, or ERROR */
-    MP_FRAME_LIST = 46     /* payload: what a release is; RESULT once calls of it may come */
+    MP_FRAME_LIST = 46,    /* payload: what a release is; RESULT once calls of it may come */
+    MP_FRAME_PUBLISHED = 47, /* messages of one publisher for whom they concern there; RESULT */
+    MP_FRAME_BACKLOG = 48    /* what is kept of a pattern; RESULT with the messages */
 };
 
 struct mp_frame_header {
@@ -97,14 +104,28 @@ MP_MUST_USE enum mp_err mp_call_options_put(struct mp_buf *b, const struct mp_ca
 MP_MUST_USE enum mp_err mp_call_options_read_map(struct mp_slice map, struct mp_call_options *o,
                                                  const char **why);
 
-/* Options of RUN, [{timeout_ms, trace, follow, detach}]; QUERY "plan" has none. */
+/* Options of RUN, [{timeout_ms, trace, follow, detach, topic}]; QUERY "plan" has none. `topic` is
+ * borrowed from the bytes that were read. */
 struct mp_run_options {
     uint64_t timeout_ms;
-    bool has_trace;   /* levels in the run object */
-    bool has_events;  /* EVENT frames */
-    bool is_detached; /* RESULT {run_id} at once; the run outlives the connection */
+    bool has_trace;        /* levels in the run object */
+    bool has_events;       /* EVENT frames */
+    bool is_detached;      /* RESULT {run_id} at once; the run outlives the connection */
+    struct mp_slice topic; /* that events are published to as well; empty: none */
 };
 
 MP_MUST_USE enum mp_err mp_run_options_read(struct mp_slice meta, struct mp_run_options *o,
                                             const char **why);
 MP_MUST_USE enum mp_err mp_run_options_put(struct mp_buf *b, const struct mp_run_options *o);
+
+/* Options of SUBSCRIBE, [pattern, {since_ms, queue}]. */
+struct mp_subscribe_options {
+    struct mp_slice pattern; /* a text; whether it is a pattern is not looked at */
+    uint64_t since_ms;       /* messages of the time from so long ago come first; 0: none */
+    uint64_t queue;          /* messages that may wait for the subscriber; 0: the node's bound */
+};
+
+MP_MUST_USE enum mp_err mp_subscribe_options_read(struct mp_slice meta,
+                                                  struct mp_subscribe_options *o, const char **why);
+MP_MUST_USE enum mp_err mp_subscribe_options_put(struct mp_buf *b,
+                                                 const struct mp_subscribe_options *o);

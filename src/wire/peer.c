@@ -202,9 +202,10 @@ enum mp_err mp_peer_forward_read(struct mp_slice meta, struct mp_peer_forward *o
 
 enum mp_err mp_peer_fetch_put(struct mp_buf *b, const struct mp_peer_fetch *f)
 {
-    MP_TRY(mp_mp_put_array(b, 2));
+    MP_TRY(mp_mp_put_array(b, 2u + f->is_late));
     MP_TRY(mp_mp_put_uint(b, f->held));
-    return mp_mp_put_str(b, f->path);
+    MP_TRY(mp_mp_put_str(b, f->path));
+    return f->is_late ? mp_mp_put_uint(b, 1) : MP_OK;
 }
 
 enum mp_err mp_peer_fetch_read(struct mp_slice meta, struct mp_peer_fetch *out)
@@ -213,6 +214,10 @@ enum mp_err mp_peer_fetch_read(struct mp_slice meta, struct mp_peer_fetch *out)
     struct mp_peer_fetch read = {0};
     read.held = take_uint(&f, UINT64_MAX);
     read.path = take_str(&f, MP_FRAME_META_BYTES_MAX);
+    if (!f.is_bad && f.further != 0) {
+        read.is_late = take_uint(&f, UINT64_MAX) == 1;
+        f.further--;
+    }
     if (!is_sound(&f))
         return MP_ECORRUPT;
     *out = read;
@@ -280,5 +285,66 @@ enum mp_err mp_peer_code_read(struct mp_slice meta, struct mp_peer_code *c)
     if (!is_sound(&f))
         return MP_ECORRUPT;
     *c = out;
+    return MP_OK;
+}
+
+enum mp_err mp_peer_messages_put(struct mp_buf *b, const struct mp_peer_messages *m)
+{
+    MP_TRY(mp_mp_put_array(b, m->generation != 0 ? 4 : 3));
+    MP_TRY(mp_mp_put_str(b, m->publisher));
+    MP_TRY(mp_mp_put_uint(b, m->dropped));
+    MP_TRY(mp_mp_put_uint(b, m->after_seq));
+    return m->generation != 0 ? mp_mp_put_uint(b, m->generation) : MP_OK;
+}
+
+enum mp_err mp_peer_messages_read(struct mp_slice meta, struct mp_peer_messages *m)
+{
+    struct fields f = fields_of(meta, 3);
+    struct mp_peer_messages out = {.publisher = take_name(&f)};
+    out.dropped = take_uint(&f, UINT64_MAX);
+    out.after_seq = take_uint(&f, UINT64_MAX);
+    if (f.further != 0) {
+        f.further--;
+        out.generation = take_uint(&f, UINT64_MAX);
+    }
+    if (!is_sound(&f))
+        return MP_ECORRUPT;
+    *m = out;
+    return MP_OK;
+}
+
+enum mp_err mp_peer_backlog_put(struct mp_buf *b, const struct mp_peer_backlog *q)
+{
+    MP_TRY(mp_mp_put_array(b, 3));
+    MP_TRY(mp_mp_put_str(b, q->pattern));
+    MP_TRY(mp_mp_put_uint(b, q->since_ms));
+    return mp_mp_put_str(b, q->asker);
+}
+
+enum mp_err mp_peer_backlog_read(struct mp_slice meta, struct mp_peer_backlog *q)
+{
+    struct fields f = fields_of(meta, 3);
+    struct mp_peer_backlog out = {.pattern = take_str(&f, MP_FRAME_META_BYTES_MAX)};
+    out.since_ms = take_uint(&f, INT64_MAX);
+    out.asker = take_name(&f);
+    if (!is_sound(&f))
+        return MP_ECORRUPT;
+    *q = out;
+    return MP_OK;
+}
+
+enum mp_err mp_peer_upto_put(struct mp_buf *b, const struct mp_peer_upto *u)
+{
+    MP_TRY(mp_mp_put_array(b, 1));
+    return mp_mp_put_uint(b, u->seq);
+}
+
+enum mp_err mp_peer_upto_read(struct mp_slice meta, struct mp_peer_upto *u)
+{
+    struct fields f = fields_of(meta, 1);
+    struct mp_peer_upto out = {.seq = take_uint(&f, UINT64_MAX)};
+    if (!is_sound(&f))
+        return MP_ECORRUPT;
+    *u = out;
     return MP_OK;
 }

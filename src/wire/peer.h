@@ -53,6 +53,7 @@ struct mp_peer_call {
 #define MP_PEER_IS_HELD    4u  /* the result stayed there; the payload is its $large form */
 #define MP_PEER_IS_LOST    8u  /* a helper on the way lost it, through no fault of its own */
 #define MP_PEER_NO_RELEASE 16u /* with NOT_HERE: its release is not known there; LIST tells it */
+#define MP_PEER_IS_UNSURE  32u /* something below it may still run, where nobody can look */
 
 struct mp_peer_answer {
     uint32_t load; /* calls outstanding on the node that answers */
@@ -74,10 +75,11 @@ struct mp_peer_forward {
     struct mp_slice meta;
 };
 
-/* [held, path] */
+/* [held, path], or [held, path, 1] */
 struct mp_peer_fetch {
     uint64_t held;
     struct mp_slice path;
+    bool is_late; /* also if it has been released, and has not been let go of yet */
 };
 
 /* [run, coordinator]: by name, since it may have come through another node */
@@ -104,6 +106,36 @@ struct mp_peer_code {
     struct mp_slice unit;
 };
 
+/* [publisher, dropped, after_seq, generation]: of PUBLISHED, and without the last of MESSAGES,
+ * which goes to clients. The payload is an array of [topic, seq, at, data], which may be empty if
+ * messages were dropped. */
+struct mp_peer_messages {
+    struct mp_slice publisher; /* the node that accepted them */
+    uint64_t dropped;          /* so many were lost right before the first one here, */
+    uint64_t after_seq;        /* and after the one of that number */
+    uint64_t generation;       /* of the publisher's boot; 0: it is left out */
+};
+
+/* [pattern, since, asker]: what the node has kept of what it accepted itself. It also takes the
+ * asker to be interested in the pattern for a while. By name, as in PUBLISHED: the request may have
+ * come through another node. */
+struct mp_peer_backlog {
+    struct mp_slice pattern; /* a text; whether it is a pattern is not looked at */
+    uint64_t since_ms;       /* Unix time */
+    struct mp_slice asker;
+};
+
+/* [upto]: in the answer to BACKLOG. What has a higher number comes as PUBLISHED. */
+struct mp_peer_upto {
+    uint64_t seq;
+};
+
+MP_MUST_USE enum mp_err mp_peer_messages_put(struct mp_buf *b, const struct mp_peer_messages *m);
+MP_MUST_USE enum mp_err mp_peer_messages_read(struct mp_slice meta, struct mp_peer_messages *m);
+MP_MUST_USE enum mp_err mp_peer_backlog_put(struct mp_buf *b, const struct mp_peer_backlog *q);
+MP_MUST_USE enum mp_err mp_peer_backlog_read(struct mp_slice meta, struct mp_peer_backlog *q);
+MP_MUST_USE enum mp_err mp_peer_upto_put(struct mp_buf *b, const struct mp_peer_upto *u);
+MP_MUST_USE enum mp_err mp_peer_upto_read(struct mp_slice meta, struct mp_peer_upto *u);
 MP_MUST_USE enum mp_err mp_peer_stage_put(struct mp_buf *b, const struct mp_peer_stage *s);
 MP_MUST_USE enum mp_err mp_peer_stage_read(struct mp_slice meta, struct mp_peer_stage *s);
 MP_MUST_USE enum mp_err mp_peer_code_put(struct mp_buf *b, const struct mp_peer_code *c);

@@ -13,6 +13,7 @@
  *   context() → run_id, step, index, attempt, caller, milliseconds left
  *   node() → name, cluster, address
  *   resource(name) → value
+ *   publish(topic, data)              hands a message to the node; waits while the ring is full
  *   log(level, message, fields)       a table that cannot be sent is left out
  *   take_text() → slot                the call writes text; its slot from 1, or 0
  *
@@ -27,11 +28,14 @@
 #include "src/base/limits.h"
 #include "src/binding/value.h"
 #include "src/wire/msgpack.h"
+#include "src/wire/topic.h"
 #include "src/worker/worker_internal.h"
 
 #define OPTIONS_BYTES_MAX (8u << 10)
 #define LOG_TEXT_MAX      (16u << 10)
 #define LOG_BYTES_MAX     (48u << 10)
+
+#define TOPIC_PROBLEM_BYTES 1024
 
 static char mark;
 
@@ -329,6 +333,73 @@ static int library_log(lua_State *L)
     return 0;
 }
 
+/* Raises if the topic is none that a function may publish to. */
+static void check_topic(struct mp_worker *w, lua_State *L, struct mp_slice topic)
+{
+    char text[TOPIC_PROBLEM_BYTES];
+    struct mp_text message;
+    mp_text_init(&message, text, sizeof(text));
+    enum mp_err err = mp_topic_name_check(topic, &message);
+    if (err == MP_OK && mp_topic_is_reserved(topic)) {
+        mp_text_put(&message, "topics that begin with run. are those of runs");
+        err = MP_EINVAL;
+    }
+    if (err != MP_OK)
+        mp_library_raise(w, L, MP_CODE_INVALID_ARGUMENT, "BAD_TOPIC", text, NULL);
+}
+
+static int raise_data(struct mp_worker *w, lua_State *L, const struct mp_value_error *error)
+{
+    char message[MP_VALUE_PATH_BYTES + MP_VALUE_MESSAGE_BYTES + 32];
+    if (error->err == MP_ETOOLARGE) {
+        snprintf(message, sizeof(message), "the message is larger than %zu bytes (--value-max)",
+                 w->value_bytes_max);
+        return mp_library_raise(w, L, MP_CODE_RESOURCE_EXHAUSTED, "TOO_LARGE", message, NULL);
+    }
+    if (error->err == MP_ENOMEM)
+        return mp_library_raise(w, L, MP_CODE_RESOURCE_EXHAUSTED, "WORKER_MEMORY",
+                                "no memory is left for the message", NULL);
+    snprintf(message, sizeof(message), "the data%s: %s", error->path, error->message);
+    return mp_library_raise(w, L, MP_CODE_INVALID_ARGUMENT, "UNENCODABLE", message, error->hint);
+}
+
+static int library_publish(lua_State *L)
+{
+    struct mp_worker *w = worker_of(L);
+    struct mp_buf *b = &w->outbox.payload;
+    struct mp_slice topic;
+    struct mp_value_error error = {0};
+    need_call(w, L);
+    topic.data = (const uint8_t *)luaL_checklstring(L, 1, &topic.size);
+    check_topic(w, L, topic);
+    lua_settop(L, 2);
+    if (!mp_outbox_await_room(w))
+        return mp_library_raise(w, L, MP_CODE_RESOURCE_EXHAUSTED, "QUEUE_FULL",
+                                "the node takes no messages now: too many wait for it", NULL);
+    mp_outbox_open(w, sizeof(struct mp_msg_publish), w->value_bytes_max);
+    error.err = mp_mp_put_array(b, 2);
+    if (error.err == MP_OK)
+        error.err = mp_mp_put_str(b, topic);
+    if (error.err == MP_OK)
+        error.err = mp_value_encode(L, 2, b, NULL, &error);
+    if (error.err == MP_OK && b->size > w->value_bytes_max)
+        error.err = MP_ETOOLARGE;
+    if (error.err != MP_OK) {
+        mp_outbox_abort(w);
+        return raise_data(w, L, &error);
+    }
+    if (w->outbox.place == MP_OUTBOX_HEAP) {
+        /* Blocks that the host is done with come back only when the loop reads on. */
+        mp_outbox_abort(w);
+        return mp_library_raise(w, L, MP_CODE_RESOURCE_EXHAUSTED, "QUEUE_FULL",
+                                "the node has too many large messages of this worker",
+                                "let the function wait between them (mpreg.sleep)");
+    }
+    struct mp_msg_publish m = {.size = mp_outbox_size(w)};
+    mp_outbox_close(w, MP_MSG_PUBLISH, 0, mp_slice_of(&m, sizeof(m)), NULL, 0);
+    return 0;
+}
+
 static int library_take_text(lua_State *L)
 {
     struct mp_worker *w = worker_of(L);
@@ -339,25 +410,16 @@ static int library_take_text(lua_State *L)
 }
 
 static const luaL_Reg functions[] = {
-    {"begin", library_begin},
-    {"sleep", library_sleep},
-    {"wait", library_wait},
-    {"event", library_event},
-    {"drop", library_drop},
-    {"in_call", library_in_call},
-    {"context", library_context},
-    {"node", library_node},
-    {"resource", library_resource},
-    {"log", library_log},
-    {"take_text", library_take_text},
-    {"take", mp_call_take},
-    {"give", mp_call_give},
-    {"called", mp_call_called},
-    {"enter", mp_call_enter},
-    {"forget", mp_module_forget},
-    {"loading", library_loading},
-    {"release", library_release},
-    {NULL, NULL},
+    {"begin", library_begin},       {"sleep", library_sleep},
+    {"wait", library_wait},         {"event", library_event},
+    {"drop", library_drop},         {"in_call", library_in_call},
+    {"context", library_context},   {"node", library_node},
+    {"resource", library_resource}, {"publish", library_publish},
+    {"log", library_log},           {"take_text", library_take_text},
+    {"take", mp_call_take},         {"give", mp_call_give},
+    {"called", mp_call_called},     {"enter", mp_call_enter},
+    {"forget", mp_module_forget},   {"loading", library_loading},
+    {"release", library_release},   {NULL, NULL},
 };
 
 void mp_library_push(struct mp_worker *w, lua_State *L)

@@ -9,6 +9,7 @@
  * is open leaves it open, and whoever catches the error aborts it. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "src/base/assert.h"
@@ -19,6 +20,10 @@
 #define LOG_HELD_MAX      (1u << 20) /* with more than this waiting, logs are dropped */
 #define OUT_BODY_MAX      (16u << 10)
 #define UNPUBLISHED_COUNT 128
+
+#define PUBLISHED_HELD_MAX (256u << 10) /* with more than this waiting, a publisher waits */
+#define PUBLISH_PAUSE_NS   200000       /* between two looks for room */
+#define PUBLISH_WAIT_NS    1000000000   /* longer without room: refused */
 
 uint32_t mp_outbox_size(const struct mp_worker *w)
 {
@@ -131,6 +136,9 @@ static void set_at(uint8_t *body, uint16_t kind, uint64_t at)
         break;
     case MP_MSG_NESTED:
         offset = offsetof(struct mp_msg_nested, at);
+        break;
+    case MP_MSG_PUBLISH:
+        offset = offsetof(struct mp_msg_publish, at);
         break;
     default:
         mp_assert(!"a kind without payloads in the arena");
@@ -281,6 +289,20 @@ bool mp_outbox_flush(struct mp_worker *w)
 bool mp_outbox_takes_logs(const struct mp_worker *w)
 {
     return w->outbox.held_bytes < LOG_HELD_MAX;
+}
+
+bool mp_outbox_await_room(struct mp_worker *w)
+{
+    uint64_t until = mp_worker_now() + PUBLISH_WAIT_NS;
+    while (w->outbox.held_bytes >= PUBLISHED_HELD_MAX) {
+        const struct timespec pause = {.tv_nsec = PUBLISH_PAUSE_NS};
+        mp_outbox_publish(w);
+        nanosleep(&pause, NULL);
+        (void)mp_outbox_flush(w);
+        if (w->outbox.held_bytes >= PUBLISHED_HELD_MAX && mp_worker_now() >= until)
+            return false;
+    }
+    return true;
 }
 
 void mp_outbox_put_fault(struct mp_worker *w, const struct mp_fault *f)

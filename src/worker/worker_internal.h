@@ -239,6 +239,9 @@ void mp_outbox_publish(struct mp_worker *w);
 bool mp_outbox_flush(struct mp_worker *w);
 /* False while so much waits that logs are dropped. */
 bool mp_outbox_takes_logs(const struct mp_worker *w);
+/* Waits, without running anything else, until what a function publishes may be added to what waits
+ * for the host; false if that takes too long. */
+bool mp_outbox_await_room(struct mp_worker *w);
 void mp_outbox_fini(struct mp_worker *w);
 
 /* Ends with an ERROR payload in w->outbox.payload, without memory of Lua's. */

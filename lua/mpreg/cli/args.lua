@@ -102,6 +102,69 @@ function M.function_name(text)
   return text
 end
 
+local DAY_MS = 86400 * 1000
+
+--- Milliseconds since 1970 of a day and a time in UTC.
+local function unix_ms(year, month, day, hour, minute, second)
+  -- Years begin in March here, so that the day that some have more is their last.
+  if month <= 2 then year, month = year - 1, month + 12 end
+  local days = 365 * year + math.floor(year / 4) - math.floor(year / 100) + math.floor(year / 400)
+    + math.floor((153 * (month - 3) + 2) / 5) + day - 719469
+  return days * DAY_MS + ((hour * 60 + minute) * 60 + second) * 1000
+end
+
+--- A time such as 2026-01-31T12:00:00Z in Unix milliseconds; without Z or an offset it is local.
+local function iso_ms(text)
+  local year, month, day, rest = text:match("^(%d%d%d%d)%-(%d%d)%-(%d%d)(.*)$")
+  local hour, minute, second, zone = (rest or ""):match("^[T ](%d%d):(%d%d):?(%d*%.?%d*)(.*)$")
+  if not year then return nil end
+  if rest == "" then hour, minute, second, zone = 0, 0, 0, "" end
+  if not hour then return nil end
+  local n = { tonumber(year), tonumber(month), tonumber(day), tonumber(hour), tonumber(minute),
+    tonumber(second) or 0 }
+  if n[2] < 1 or n[2] > 12 or n[3] < 1 or n[3] > 31 or n[4] > 23 or n[5] > 59 or n[6] >= 61 then
+    return nil
+  end
+  if zone == "" then
+    local whole = math.floor(n[6])
+    local at = os.time { year = n[1], month = n[2], day = n[3], hour = n[4], min = n[5],
+      sec = whole }
+    return at and (at + n[6] - whole) * 1000
+  end
+  local sign, hours, minutes = zone:match("^([+-])(%d%d):?(%d%d)$")
+  if not sign and zone ~= "Z" then return nil end
+  local offset = sign and (hours * 60 + minutes) * 60000 * (sign == "-" and -1 or 1) or 0
+  return unix_ms(unpack(n)) - offset
+end
+
+local UNIX_MS_DIGITS = 12 -- fewer: before 1973, so it was meant otherwise
+
+--- How many milliseconds ago something was: a duration, also in days, Unix milliseconds, or a time.
+--- A clock of seconds is asked, so of a point in time it may be up to a second more.
+---@param text string
+---@param now? number  Unix time in seconds
+function M.since(text, now)
+  local days = text:match("^(%d*%.?%d+)d$")
+  if days then text = ("%.0fms"):format(tonumber(days) * DAY_MS) end
+  local at = #text >= UNIX_MS_DIGITS and text:match("^%d+$") and tonumber(text) or iso_ms(text)
+  if at then return math.max(1, math.ceil(((now or os.time()) + 1) * 1000 - at)) end
+  local ms, problem = units.duration_ms(text)
+  if ms then return ms end
+  return nil, problem:find("is no duration", 1, true)
+    and ("'%s' is neither how long ago, such as 5m or 2d, nor a time, such as "
+      .. "2026-01-31T12:00:00Z"):format(text) or problem
+end
+
+--- The ERROR of what is no topic, or no pattern of topics; nil if it is one.
+---@param text string
+---@param is_pattern? boolean
+---@return table?
+function M.topic_fault(text, is_pattern)
+  local problem = require "mpreg.native".topic_problem(text, is_pattern)
+  if not problem then return nil end
+  return { code = "INVALID_ARGUMENT", reason = "BAD_TOPIC", message = problem }
+end
+
 -- ------------------------------------------------------------------------------------------------
 -- Flags that many commands have
 -- ------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ local LIVE_TIMEOUT_MS = 200
 local GIVE_UP_MS = 250
 local NODES_MAX = args.NODE.many
 local NODES_NAMED_MAX = 3
+local RUNS_MAX = 20
 local ADDRESS_BYTES_MAX = 300
 
 M.command = {
@@ -208,6 +209,26 @@ local KINDS = {
     nodes(self, is_gone)
     if #self == 0 then nodes(self, is_live) end
   end,
+  -- Of the node that is asked, the newest first.
+  RUN = function(self)
+    self:add("last", "the newest run of all")
+    local moment = require "mpreg.render.deploy".moment
+    for _, run in ipairs(ask(self, "runs", "runs", { limit = RUNS_MAX })) do
+      local name = type(run.name) == "string" and run.name or "a graph"
+      self:add(run.run_id, ("%s, %s, %s"):format(name, run.status, moment(run.started_at)))
+    end
+  end,
+  -- Steps of the run that is named.
+  STEP = function(self)
+    local id = self.seen.given[1]
+    if id == "last" then
+      local newest = ask(self, "runs", "runs", { limit = 1 })[1]
+      id = newest and newest.run_id
+    end
+    for _, step in ipairs(id and ask(self, "trace", "steps", { run = id }) or {}) do
+      self:add(step.name, ("%s, %s"):format(step.call, step.status))
+    end
+  end,
   ["HOST:PORT"] = function(self)
     for _, node in ipairs(ask(self, "nodes", "nodes")) do
       if is_live(node) then self:add(node.addr, ("%s, %s"):format(node.name, node.state)) end
@@ -253,8 +274,8 @@ local KINDS = {
 local function add_kind(self, kind)
   if not kind then return end
   if KINDS[kind] then return KINDS[kind](self) end
-  if kind:find("^%l+|[%l|]+$") then
-    for word in kind:gmatch("%l+") do self:add(word) end
+  if kind:find("^[%l_]+|[%l_|]+$") then
+    for word in kind:gmatch("[%l_]+") do self:add(word) end
   elseif kind:find("@FILE", 1, true) then
     if self.text:sub(1, 1) == "@" then self.files = self.prefix .. "@" end
   elseif kind:find("^DIR") then

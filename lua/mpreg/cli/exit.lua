@@ -23,6 +23,12 @@ local BEGAN = {
   COORDINATOR_LOST = true, RESULT_LOST = true, SESSION_LOST = true,
 }
 
+-- Reasons that always mean that what was asked for makes no sense, as a wrong flag does: nothing
+-- ran.
+local REFUSED = {
+  RUN_SUCCEEDED = true, RUN_GOES_ON = true, GRAPH_CHANGED = true, UNKNOWN_STEP = true,
+}
+
 -- Of errors that tell of nothing begun.
 local BY_CODE = {
   INVALID_ARGUMENT = M.REFUSED,
@@ -44,12 +50,22 @@ local BY_CODE = {
 function M.of_error(err)
   if err.reason == "INTERRUPTED" then return M.INTERRUPTED end
   if err.reason == "TOO_LARGE" and not err.attempt then return M.REFUSED end
+  if REFUSED[err.reason] and not err.attempt then return M.REFUSED end
   if err.code == "DEADLINE_EXCEEDED"
     and (err.reason == nil or err.reason == "DEADLINE_EXCEEDED" or err.reason == "NO_ANSWER") then
     return M.DEADLINE
   end
   if (tonumber(err.attempt) or 0) >= 1 or BEGAN[err.reason] then return M.FAILED end
   return BY_CODE[err.code] or M.FAILED
+end
+
+--- The exit code of an ERROR that a question about a run was answered with. The run began, what
+--- was asked for did not.
+---@param err table
+---@return number
+function M.of_question(err)
+  if err.code == "UNAVAILABLE" then return M.UNSERVED end
+  return M.of_error(err)
 end
 
 -- Of a deploy: it was refused before it was looked at; nobody was there to take it.

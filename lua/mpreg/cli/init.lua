@@ -14,6 +14,11 @@ local COMMANDS = {
   { "call", "Call a function and print its result." },
   { "run", "Run a pipeline." },
   { "plan", "Check a pipeline and show how it would run." },
+  { "runs", "List the runs that nodes keep." },
+  { "trace", "Show what happened in a run." },
+  { "why", "Say why a run took so long, or why it failed." },
+  { "cancel", "Cancel a run." },
+  { "resume", "Run again what had not succeeded in a run." },
   { "functions", "List the functions that can be called." },
   { "nodes", "List the nodes." },
   { "status", "Show how a node is." },
@@ -24,7 +29,9 @@ local COMMANDS = {
   { "undeploy", "Take a deployed module off all nodes." },
   { "history", "Show a module's deploys, rollbacks and undeploys." },
   { "forget", "Forget a node that died or left." },
-  { "bench", "Measure calls or runs." },
+  { "pub", "Publish messages to a topic." },
+  { "sub", "Print the messages of topics as they come." },
+  { "bench", "Measure calls, runs or topics." },
   { "repl", "Talk Lua with a node." },
 }
 

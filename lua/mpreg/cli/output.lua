@@ -48,6 +48,13 @@ function Output.note(_, text)
   io.stderr:write(text, "\n")
 end
 
+--- Draws: what is drawn over again is no data.
+---@param text string
+function Output.draw(_, text)
+  io.stderr:write(text)
+  io.stderr:flush()
+end
+
 --- Prints MessagePack as one JSON document.
 ---@param bytes string
 ---@return number exit_code

@@ -11,6 +11,8 @@ local M = {}
 
 local SLOW_S = 0.1        -- what took longer is told how long
 local COMPLETE_S = 2      -- Tab waits no longer
+local SHOWN = { depth = 2, items = 12, bytes = 400 } -- of a pipeline's output
+local RUNS_OFFERED_MAX = 20
 -- What is not for people to look at is cut as late as the node allows.
 local PLAIN = { depth = 128, items = 1e6, columns = 1e9, bytes = 1e9, total = 1e9 }
 
@@ -158,6 +160,22 @@ function Repl:evaluate(source, opts)
   end
 end
 
+--- Runs a payload of RUN and shows what comes of it; it is the session's last run then.
+---@param payload string
+function Repl:execute(payload)
+  local output = self.output
+  local _, id = require "mpreg.cli.run".execute(self.link.client, payload, {
+    trace = true, timeout_ms = self.options.timeout,
+    show = function(value)
+      output:write(require "mpreg.render.value".text(value, {
+        depth = SHOWN.depth, items = SHOWN.items, bytes = SHOWN.bytes, columns = output.width,
+        color = output.color,
+      }) .. "\n")
+    end,
+  }, output)
+  self.last_run = id or self.last_run
+end
+
 local function names_of(list, is_wanted)
   local names = {}
   for _, item in ipairs(list or {}) do
@@ -189,6 +207,16 @@ local NAMES = {
   end,
 }
 NAMES.history = NAMES.rollback
+
+--- Runs of the node that is connected, and the newest of all.
+function NAMES.trace(_, ask)
+  local names = { "last" }
+  for _, listed in ipairs(ask("runs", { limit = RUNS_OFFERED_MAX }).runs or {}) do
+    names[#names + 1] = tostring(listed.run_id)
+  end
+  return names
+end
+NAMES.why, NAMES.cancel, NAMES.resume = NAMES.trace, NAMES.trace, NAMES.trace
 
 --- Completes the last word of `:deploy`.
 local function complete_path(typed, width)

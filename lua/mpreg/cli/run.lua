@@ -3,7 +3,6 @@
 local args = require "mpreg.cli.args"
 local codec = require "mpreg.codec"
 local exit = require "mpreg.cli.exit"
-local json = require "mpreg.cli.json"
 local source = require "mpreg.cli.source"
 
 local M = {}
@@ -21,26 +20,13 @@ M.command = {
   flags = {
     { "--input", "JSON|@FILE|-", "The run's input: JSON, a file with JSON, or stdin." },
     { "--trace", false, "Also the levels: a bar each in time; with -o json every step's result." },
-    { "--follow", false, "Print events as they happen; with -o json one object a line." },
+    { "--follow", false, "Print events as they happen, with --trace each step's result; with -o "
+      .. "json one object a line." },
+    { "--topic", "TOPIC", "Publish its events to this topic, too." },
     { "--detach", false, "Print the run's id and leave it running." },
     args.TIMEOUT, args.NODE, args.OUTPUT, args.HELP,
   },
 }
-
---- Prints events as they come.
-local function follower(output)
-  if output.json then
-    return function(bytes)
-      output:write((assert(json.encode(bytes))) .. "\n")
-      output:flush()
-    end
-  end
-  local line_of = require "mpreg.render.progress".event_line
-  return function(bytes)
-    output:write(line_of(codec.decode(bytes), { color = output.color }) .. "\n")
-    output:flush()
-  end
-end
 
 --- Draws the run in place.
 local function drawer(output, name)
@@ -53,13 +39,13 @@ local function drawer(output, name)
     local now = native.now()
     if now - drawn_at < progress.REDRAW_S then return end
     drawn_at = now
-    io.stderr:write(screen:draw())
-    io.stderr:flush()
+    output:draw(screen:draw())
   end
-  return on_event, function()
-    io.stderr:write(screen:erase())
-    io.stderr:flush()
-  end
+  return on_event, function() output:draw(screen:erase()) end
+end
+
+local function name_of(run, opts)
+  return type(run.name) == "string" and run.name or opts.name
 end
 
 local function print_run(run, output, opts)
@@ -71,7 +57,7 @@ local function print_run(run, output, opts)
   end
   if opts.trace then
     output:write(require "mpreg.render.trace".text(run,
-      { width = output.width, color = output.color, name = opts.name }))
+      { width = output.width, color = output.color, name = name_of(run, opts) }))
   end
   if run.status ~= "succeeded" and type(run.error) == "table" then
     -- A run began: the exit code is the run's.
@@ -98,26 +84,35 @@ local function finish(bytes, output, opts)
 end
 
 local function interrupted(err, partial, output, opts)
+  local run = partial and codec.decode(partial)
+  local receipts = type(run) == "table"
+    and require "mpreg.render.runs".receipts(run.receipts) or ""
+  if receipts ~= "" then output:note(receipts) end
   if output.json and partial then
     if not opts.is_following then output:document(partial) end
   else
-    local run = partial and codec.decode(partial)
     if type(run) == "table" and type(run.steps) == "table" and opts.trace then
       output:write(require "mpreg.render.trace".text(run,
-        { width = output.width, color = output.color, name = opts.name }))
+        { width = output.width, color = output.color, name = name_of(run, opts) }))
     end
     output:fail(err)
   end
   return exit.of_error(err)
 end
 
+local function id_of(bytes)
+  local run = bytes and codec.decode(bytes)
+  return type(run) == "table" and type(run.run_id) == "string" and run.run_id or nil
+end
+
 --- Runs a payload and prints what comes of it.
 ---@param c table  a client
 ---@param payload string  MessagePack
----@param options { trace?: boolean, follow?: boolean, detach?: boolean, timeout_ms?: number,
----  show?: fun(value: any) }  show: prints the output instead
+---@param options { trace?: boolean, follow?: boolean, detach?: boolean, topic?: string,
+---  timeout_ms?: number, show?: fun(value: any) }  show: prints the output instead
 ---@param output table
 ---@return number exit_code
+---@return string? run_id  if it began
 function M.execute(c, payload, options, output)
   local graph = codec.decode(payload)
   local name = type(graph) == "table" and graph.name
@@ -128,25 +123,37 @@ function M.execute(c, payload, options, output)
   }
   local on_event, done
   if options.follow then
-    on_event = follower(output)
+    on_event, done = require "mpreg.cli.follow".new(output, { name = opts.name,
+      trace = options.trace })
   elseif output.can_draw and not options.detach then
     on_event, done = drawer(output, opts.name)
   end
   local run, err, partial = c:run_bytes(payload, {
     timeout_ms = options.timeout_ms, trace = options.trace, detach = options.detach,
-    follow = on_event and true or nil,
+    follow = on_event and true or nil, topic = options.topic,
   }, on_event)
   if done then done() end
   if not run then
-    if err.reason == "INTERRUPTED" then return interrupted(err, partial, output, opts) end
+    if err.reason == "INTERRUPTED" then
+      return interrupted(err, partial, output, opts), id_of(partial)
+    end
     return output:fail(err)
   end
   if options.detach then
-    if output.json then return output:document(run) end
-    output:write(tostring(codec.decode(run).run_id) .. "\n")
-    return exit.OK
+    if output.json then return output:document(run), id_of(run) end
+    output:write(tostring(id_of(run)) .. "\n")
+    return exit.OK, id_of(run)
   end
-  return finish(run, output, opts)
+  return finish(run, output, opts), id_of(run)
+end
+
+--- What is wrong with the flags that run and resume have in common; nil if nothing is.
+---@param options table
+---@return table? ERROR
+function M.contradiction(options)
+  if options.detach and options.follow then
+    return args.fault("--detach leaves the run alone, --follow watches it: not both")
+  end
 end
 
 --- Runs the command.
@@ -154,9 +161,9 @@ end
 ---@param output table
 ---@return number exit_code
 function M.run(options, output)
-  if options.detach and options.follow then
-    return output:fail(args.fault("--detach leaves the run alone, --follow watches it: not both"))
-  end
+  local wrong = M.contradiction(options)
+    or options.topic and args.topic_fault(options.topic) or nil
+  if wrong then return output:fail(wrong) end
   if options.PIPELINE == "-" and options.input == "-" then
     return output:fail(args.fault("- stands for stdin, which can be read once"))
   end
@@ -168,7 +175,8 @@ function M.run(options, output)
   local c, left = require "mpreg.cli.connection".open(options)
   if not c then return output:fail(left) end
   local code = M.execute(c, payload, {
-    trace = options.trace, follow = options.follow, detach = options.detach, timeout_ms = left(),
+    trace = options.trace, follow = options.follow, detach = options.detach,
+    topic = options.topic, timeout_ms = left(),
   }, output)
   c:close()
   return code

@@ -106,6 +106,26 @@ function M.is_utf8(s)
   return true
 end
 
+--- Breaks a line at spaces into lines of at most so many columns; a word that is wider stays whole.
+---@param s string
+---@param columns? number  without it the line stays as it is
+---@return string[]
+function M.wrap(s, columns)
+  if not columns or M.width(s) <= columns then return { s } end
+  local lines, line, width = {}, {}, 0
+  for word in s:gmatch("%S+") do
+    local w = M.width(word)
+    if #line > 0 and width + 1 + w > columns then
+      lines[#lines + 1] = table.concat(line, " ")
+      line, width = {}, 0
+    end
+    width = width + w + (#line > 0 and 1 or 0)
+    line[#line + 1] = word
+  end
+  lines[#lines + 1] = table.concat(line, " ")
+  return lines
+end
+
 --- Text from elsewhere, safe to print on a terminal: control characters and what is no UTF-8 are
 --- escaped. Line ends stay with `keep_lines`.
 ---@param s any

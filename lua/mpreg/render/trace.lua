@@ -1,10 +1,11 @@
 --- A run's trace: a line for each level with a bar in time, and what the run's time was spent on.
 ---
 ---     Run 01KB… quakes · succeeded · 4 levels · 4 steps · 2 nodes · 197.8 ms
----     Level 0   45.2 ms  ██████▉                         25.0%  new: events   available: events
+---     Level 0   45.2 ms  ██████▉                        25.0%  new: events   available: events
 ---             n1: events
 ---
---- What ran where follows each level if the run took more than one node.
+--- What ran where follows each level if the run took more than one node. Of a run that resumes
+--- another one, a level's kept results stand apart from its new ones.
 
 local text = require "mpreg.render.text"
 
@@ -42,33 +43,39 @@ local function nodes_of(step)
   return type(step.node) == "string" and { step.node } or {}
 end
 
---- Steps by level, each level: { start, names by status, names by node }.
+--- Was it kept from the run that this one resumes?
+local function is_kept(step) return step.status == "succeeded" and step.attempts == 0 end
+
+--- Steps by level, each level: { start, names by status, names by node, succeeded }.
 local function gather(run)
   local levels = {}
   for _, step in ipairs(run.steps) do
     local k = (step.level or 0) + 1
     local level = levels[k]
     if not level then
-      level = { by_status = {}, by_node = {} }
+      level = { by_status = {}, by_node = {}, succeeded = {} }
       levels[k] = level
     end
     for _, node in ipairs(nodes_of(step)) do
       level.by_node[node] = level.by_node[node] or {}
       table.insert(level.by_node[node], text.clean(step.name))
     end
-    local list = level.by_status[step.status]
+    local status = is_kept(step) and "kept" or step.status
+    local list = level.by_status[status]
     if not list then
       list = {}
-      level.by_status[step.status] = list
+      level.by_status[status] = list
     end
     list[#list + 1] = text.clean(step.name)
+    if step.status == "succeeded" then table.insert(level.succeeded, text.clean(step.name)) end
     local start = tonumber(step.started_ms)
     if start and (not level.start or start < level.start) then level.start = start end
   end
   return levels
 end
 
-local OTHER_STATUSES = { "failed", "timed_out", "cancelled", "skipped", "running", "pending" }
+local OTHER_STATUSES = { "kept", "failed", "timed_out", "cancelled", "skipped", "running",
+  "pending" }
 local STATUS_STYLE = { succeeded = "green", failed = "red", timed_out = "red", lost = "red" }
 
 local function header(run, name, paint)
@@ -82,18 +89,22 @@ local function header(run, name, paint)
   parts[5] = text.count(#(summary.nodes or {}), "node")
   parts[6] = text.duration(summary.total_ms)
   if (summary.retries or 0) > 0 then
-    parts[7] = ("%d %s"):format(summary.retries, summary.retries == 1 and "retry" or "retries")
+    parts[#parts + 1] = ("%d %s"):format(summary.retries,
+      summary.retries == 1 and "retry" or "retries")
+  end
+  if type(run.resumed_from) == "string" then
+    parts[#parts + 1] = "resumes " .. text.clean(run.resumed_from)
   end
   return table.concat(parts, " · ")
 end
 
---- How long a step took. The elements of `each` ran side by side: their sum says nothing.
+--- How long a step took, by the clock: elements of `each` ran side by side, so their sum says
+--- nothing, and there are pauses between attempts.
 local function time_of(step)
-  local sum = (step.queue_ms or 0) + (step.network_ms or 0) + (step.run_ms or 0)
   if type(step.ended_ms) == "number" and type(step.started_ms) == "number" then
-    return math.min(sum, step.ended_ms - step.started_ms)
+    return math.max(0, step.ended_ms - step.started_ms)
   end
-  return sum
+  return (step.queue_ms or 0) + (step.network_ms or 0) + (step.run_ms or 0)
 end
 
 local function bottleneck(run, paint)
@@ -123,9 +134,23 @@ local function critical_path(run, paint)
   return paint("dim", "critical path:") .. " " .. table.concat(names, " → ")
 end
 
+local COMPLETE = { succeeded = true, kept = true, skipped = true }
+
+--- How many levels are complete: of each, all steps have ended well, and those of all before it.
+local function count_complete(levels, count)
+  for k = 1, count do
+    if not levels[k] then return k - 1 end
+    for status in pairs(levels[k].by_status) do
+      if not COMPLETE[status] then return k - 1 end
+    end
+  end
+  return count
+end
+
 --- What all lines of levels have in common: texts, and how wide their columns are.
 local function lay_out(run, levels)
-  local layout = { durations = {}, news = {}, duration_width = 8, new_width = 0,
+  local layout = { complete = count_complete(levels, run.summary.levels), durations = {},
+    news = {}, duration_width = 8, new_width = 0,
     label_width = #tostring(math.max(0, run.summary.levels - 1)) }
   for k = 1, run.summary.levels do
     local succeeded = levels[k] and levels[k].by_status.succeeded or {}
@@ -144,9 +169,10 @@ local function level_line(run, level, k, layout, available, opts)
   if level.start then
     bar, used = M.bar(level.start / total, (run.summary.level_ms[k] or 0) / total, BAR_COLUMNS)
   end
-  local head = ("Level %s %s  "):format(text.pad(tostring(k - 1), layout.label_width, "right"),
+  local head = ("Level %s  %s  "):format(text.pad(tostring(k - 1), layout.label_width, "right"),
     text.pad(layout.durations[k], layout.duration_width, "right"))
-  local progress = ("%6s"):format(("%.1f%%"):format(100 * k / run.summary.levels))
+  local progress = ("%6s"):format(("%.1f%%"):format(100 * math.min(k, layout.complete)
+    / math.max(1, run.summary.levels)))
   local tail = "  new: " .. text.pad(layout.news[k], layout.new_width)
   for _, status in ipairs(OTHER_STATUSES) do
     if level.by_status[status] then
@@ -204,8 +230,8 @@ function M.text(run, opts)
   local available = {}
   local is_spread = #(run.summary.nodes or {}) > 1
   for k = 1, count do
-    local level = levels[k] or { by_status = {} }
-    for _, name in ipairs(level.by_status.succeeded or {}) do available[#available + 1] = name end
+    local level = levels[k] or { by_status = {}, succeeded = {} }
+    for _, name in ipairs(level.succeeded) do available[#available + 1] = name end
     if count <= LEVELS_MAX or k <= LEVELS_MAX / 2 or k > count - LEVELS_MAX / 2 then
       out[#out + 1] = level_line(run, level, k, layout, available, opts)
       if is_spread then out[#out + 1] = node_line(level, layout, opts) end

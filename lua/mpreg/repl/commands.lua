@@ -1,5 +1,5 @@
 --- What begins with a colon. Each command gets the REPL (lua/mpreg/cli/repl.lua: `link`, `output`,
---- `options`, `evaluate`, `fail`) and the rest of its line.
+--- `options`, `evaluate`, `execute`, `fail`) and the rest of its line.
 
 local args = require "mpreg.cli.args"
 local suggest = require "mpreg.suggest"
@@ -9,7 +9,6 @@ local M = {}
 
 local CONNECT_MS = 2000 -- to reach a node that :all asks
 local ALL_MS = 10000    -- for its answer, without a -t
-local OUTPUT = { depth = 2, items = 12, bytes = 400 } -- of a pipeline: what is shown of it
 
 -- Name, what follows it, what it does; in the order of :help.
 local COMMANDS = {
@@ -27,11 +26,18 @@ local COMMANDS = {
   { "all", "EXPR", "Evaluate on every node that is alive; equal answers are folded." },
   { "run", "PIPELINE [INPUT]", "Run a pipeline (a name or a file) and show its trace; INPUT is "
     .. "JSON or @FILE." },
+  { "runs", "", "List the runs that nodes keep, the newest first." },
+  { "trace", "[RUN] [--follow]", "Show what happened in a run; without RUN the session's last." },
+  { "why", "[RUN]", "Say why a run took so long, or why it failed." },
+  { "cancel", "[RUN]", "Cancel a run, and say what became of its steps." },
+  { "resume", "[RUN]", "Run again what had not succeeded in a run." },
+  { "sub", "PATTERN", "Print the messages of topics as they come, until Ctrl-C." },
   { "time", "EXPR", "Evaluate and say how long it took." },
   { "quit", "", "End." },
 }
 
 local run = {}
+for name, command in pairs(require "mpreg.repl.runs") do run[name] = command end
 
 --- The names of all commands.
 ---@return string[]
@@ -254,6 +260,15 @@ function run.on(repl, name)
     repl.link.addr))
 end
 
+function run.sub(repl, pattern)
+  local err = args.topic_fault(pattern, true)
+  if err then return repl:fail(err) end
+  if not repl:connect() then return end
+  require "mpreg.cli.sub".execute(repl.link.client, { PATTERN = pattern }, nil, repl.output)
+  -- An interrupt leaves its ^C on the line.
+  repl.output:write "\n"
+end
+
 function run.time(repl, source) repl:evaluate(source, { is_timed = true }) end
 
 function run.run(repl, rest)
@@ -267,16 +282,7 @@ function run.run(repl, rest)
   if err then return repl:fail(err) end
   payload, err = source.payload(what, input)
   if not payload then return repl:fail(err) end
-  if not repl:connect() then return end
-  require "mpreg.cli.run".execute(repl.link.client, payload, {
-    trace = true, timeout_ms = repl.options.timeout,
-    show = function(value)
-      repl.output:write(require "mpreg.render.value".text(value, {
-        depth = OUTPUT.depth, items = OUTPUT.items, bytes = OUTPUT.bytes,
-        columns = repl.output.width, color = repl.output.color,
-      }) .. "\n")
-    end,
-  }, repl.output)
+  if repl:connect() then repl:execute(payload) end
 end
 
 --- What one node makes of the source: what it printed, then the values or what went wrong.

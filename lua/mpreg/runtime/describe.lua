@@ -3,12 +3,14 @@
 
 local doc = require "mpreg.runtime.doc"
 local failure = require "mpreg.runtime.failure"
+local pattern = require "mpreg.runtime.pattern"
 local span = require "mpreg.runtime.span"
 
 local M = {}
 
 local FUNCTIONS_MAX = 4096
 local NEEDS_MAX = 32
+local PATTERNS_MAX = 32
 
 --- The comments of an instance's source, by its environment: versions of one file are kept apart.
 local docs = setmetatable({}, { __mode = "k" })
@@ -137,6 +139,27 @@ local CHECKS = {
     end
     return value
   end,
+  subscribe = function(value)
+    if type(value) == "string" then
+      value = { value }
+    end
+    local count = 0
+    for _ in pairs(type(value) == "table" and value or {}) do
+      count = count + 1
+    end
+    if count == 0 or count ~= #value or count > PATTERNS_MAX then
+      return nil, ("must be a pattern of topics, or a list of 1 to %d"):format(PATTERNS_MAX)
+    end
+    local patterns = {}
+    for i = 1, count do
+      local why = pattern.problem(value[i])
+      if why then
+        return nil, why
+      end
+      patterns[i] = value[i]
+    end
+    return patterns
+  end,
 }
 local TARGETS = { timeout = "timeout_ms" }
 
@@ -159,7 +182,7 @@ local function check_options(name, options)
     local check = CHECKS[key]
     if not check then
       return nil, ("_mpreg.%s.%s: there is no such option; there are concurrency, idempotent, "
-        .. "needs and timeout"):format(name, tostring(key))
+        .. "needs, subscribe and timeout"):format(name, tostring(key))
     end
     local value, why = check(options[key])
     if why then

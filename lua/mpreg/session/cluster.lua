@@ -167,6 +167,9 @@ function mpreg.run(what, input, opts)
   return given(connected():run(what, { input = input, timeout = opts.timeout, trace = opts.trace }))
 end
 
+--- Publishes a message; it is accepted when this returns.
+function mpreg.publish(topic, data) given(connected():publish(topic, data)) end
+
 function mpreg.sleep(seconds) return call("mpreg.sleep", seconds) end
 
 --- The node that the session is on.

@@ -82,6 +82,26 @@ static void a_query_that_takes_long_says_so_each_second(void **state)
         "assert(c:call('test.echo', '\\145\\5') == '\\145\\5' and ticks == 1)\n");
 }
 
+static void a_query_gives_events(void **state)
+{
+    (void)state;
+    run_lua(
+        "local c = assert(native.connect{nodes = {node}})\n"
+        "local seen = {}\n"
+        "local function on_event(e) seen[#seen + 1] = e end\n"
+        "assert(c:query('watch', nil, nil, nil, on_event) == '\\145\\165watch')\n"
+        "assert(#seen == 3 and seen[3] == '\\129\\161n\\1')\n"
+        "assert(c:query('watch', nil, {timeout_ms = 5000}) == '\\145\\165watch')\n"
+        "local ok, err = pcall(c.query, c, 'watch', nil, nil, nil, function() error('no') end)\n"
+        "assert(not ok and err:find('no'))\n"
+        "ok, err = pcall(c.query, c, 'watch', nil, nil, on_event, on_event)\n"
+        "assert(not ok and err:find('ticks'))\n"
+        "assert(not pcall(c.query, c, 'watch', nil, nil, nil, 5))\n"
+        "local none\n"
+        "none, err = c:query('query.hang', nil, nil, nil, on_event)\n"
+        "assert(none == nil and err:find('INTERRUPTED') and #seen == 3)\n");
+}
+
 static void many_queries_are_asked_at_once(void **state)
 {
     (void)state;
@@ -290,6 +310,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(calls_give_results_and_errors),
         cmocka_unit_test(a_query_that_takes_long_says_so_each_second),
+        cmocka_unit_test(a_query_gives_events),
         cmocka_unit_test(many_queries_are_asked_at_once),
         cmocka_unit_test(queries_fail_one_by_one_or_are_interrupted_together),
         cmocka_unit_test(options_travel),

@@ -44,6 +44,10 @@ struct world {
     uint64_t last_id;
     enum mp_client_answer last;
     struct mp_buf payload;
+    uint32_t batches;
+    uint64_t dropped;
+    uint64_t after_seq;
+    struct mp_buf publisher;
 };
 
 static void on_guard(uv_timer_t *timer)
@@ -191,6 +195,20 @@ static void on_answer(void *context, uint64_t id, enum mp_client_answer answer,
     uv_stop(&w->loop);
 }
 
+static void on_messages(void *context, uint64_t id, const struct mp_client_batch *batch)
+{
+    struct world *w = (struct world *)context;
+    w->last_id = id;
+    w->batches++;
+    w->dropped = batch->dropped;
+    w->after_seq = batch->after_seq;
+    mp_buf_clear(&w->publisher);
+    mp_buf_clear(&w->payload);
+    assert_int_equal(mp_buf_append(&w->publisher, batch->publisher), MP_OK);
+    assert_int_equal(mp_buf_append(&w->payload, batch->messages), MP_OK);
+    uv_stop(&w->loop);
+}
+
 static void on_closed(void *context)
 {
     ((struct world *)context)->is_closed = true;
@@ -219,6 +237,7 @@ static int set_up(void **state)
     mp_buf_init(&w->got, &w->alloc, 0);
     mp_buf_init(&w->ready_error, &w->alloc, 0);
     mp_buf_init(&w->payload, &w->alloc, 0);
+    mp_buf_init(&w->publisher, &w->alloc, 0);
     struct sockaddr_in any;
     uv_ip4_addr("127.0.0.1", 0, &any);
     uv_tcp_init(&w->loop, &w->listener);
@@ -244,6 +263,7 @@ static int tear_down(void **state)
     uv_run(&w->loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&w->loop), 0);
     assert_true(!w->client || w->is_closed);
+    mp_buf_fini(&w->publisher);
     mp_buf_fini(&w->payload);
     mp_buf_fini(&w->ready_error);
     mp_buf_fini(&w->got);
@@ -647,6 +667,138 @@ static void too_many_requests_are_refused(void **state)
     assert_int_equal(mp_client_call(w->client, &o, one_arg, w, on_answer, &id), MP_EFULL);
 }
 
+static void messages_are_published_as_they_are_given(void **state)
+{
+    struct world *w = (struct world *)*state;
+    struct mp_frame_header h;
+    struct mp_slice meta;
+    struct mp_slice payload;
+    uint64_t id;
+    connect_client(w);
+    struct mp_slice messages = mp_slice_str("\x91\x92\xa1t\x05");
+    assert_int_equal(mp_client_publish(w->client, messages, 0, w, on_answer, &id), MP_OK);
+    RUN_UNTIL(w, frame_at(w, 0, &h, &meta, &payload));
+    assert_int_equal(h.type, MP_FRAME_PUBLISH);
+    assert_int_equal(h.id, id);
+    assert_true(mp_slice_is(meta, "\x90"));
+    assert_true(mp_slice_equal(payload, messages));
+    say_frame(w, MP_FRAME_RESULT, id, mp_slice_str("\x81\xa3seq\x01"));
+    RUN_UNTIL(w, w->answers == 1);
+    assert_int_equal(w->last, MP_CLIENT_RESULT);
+}
+
+static void say_messages(struct world *w, uint64_t id, const char *meta, const char *payload)
+{
+    struct mp_buf b;
+    mp_buf_init(&b, &w->alloc, 0);
+    assert_int_equal(
+        mp_frame_put(&b, MP_FRAME_MESSAGES, id, mp_slice_str(meta), mp_slice_str(payload)), MP_OK);
+    say(w, b.data, b.size);
+    mp_buf_fini(&b);
+}
+
+static uint64_t subscribe(struct world *w, uint64_t timeout_ms)
+{
+    const struct mp_subscribe_options o = {.pattern = mp_slice_str("a.#"), .since_ms = 5000};
+    uint64_t id = 0;
+    assert_int_equal(mp_client_subscribe(w->client, &o, timeout_ms, w, on_answer, on_messages, &id),
+                     MP_OK);
+    return id;
+}
+
+#define ONE_MESSAGE                                                                                \
+    "\x91\x94\xa3"                                                                                 \
+    "a.b"                                                                                          \
+    "\x07\x08\x09"
+
+static void a_subscription_gets_batches_until_it_is_cancelled(void **state)
+{
+    struct world *w = (struct world *)*state;
+    struct mp_frame_header h;
+    struct mp_slice meta;
+    struct mp_slice payload;
+    struct mp_subscribe_options o;
+    const char *why = NULL;
+    connect_client(w);
+    uint64_t id = subscribe(w, 0);
+    RUN_UNTIL(w, frame_at(w, 0, &h, &meta, &payload));
+    assert_int_equal(h.type, MP_FRAME_SUBSCRIBE);
+    assert_int_equal(mp_subscribe_options_read(meta, &o, &why), MP_OK);
+    assert_true(mp_slice_is(o.pattern, "a.#"));
+    assert_int_equal(o.since_ms, 5000);
+    say_frame(w, MP_FRAME_EVENT, id, mp_slice_str("\x81\xa1s\x01"));
+    RUN_UNTIL(w, w->events == 1);
+    say_messages(w, id, "\x93\xa2n1\x03\x02", ONE_MESSAGE);
+    RUN_UNTIL(w, w->batches == 1);
+    assert_int_equal(w->last_id, id);
+    assert_int_equal(w->dropped, 3);
+    assert_int_equal(w->after_seq, 2);
+    assert_true(mp_slice_is(mp_buf_slice(&w->publisher), "n1"));
+    assert_true(mp_slice_is(mp_buf_slice(&w->payload), ONE_MESSAGE));
+    mp_client_cancel(w->client, id);
+    RUN_UNTIL(w, frame_at(w, 1, &h, &meta, &payload));
+    assert_int_equal(h.type, MP_FRAME_CANCEL);
+    assert_int_equal(h.id, id);
+    say_error(w, id, MP_CODE_CANCELLED, "as you like");
+    RUN_UNTIL(w, w->answers == 1);
+    assert_int_equal(w->last, MP_CLIENT_ERROR);
+    /* what was on its way is passed over */
+    say_messages(w, id, "\x93\xa2n1\x00\x02", ONE_MESSAGE);
+    uint64_t next = call(w, "a.b", one_arg, 0);
+    say_frame(w, MP_FRAME_RESULT, next, mp_slice_str("\x05"));
+    RUN_UNTIL(w, w->answers == 2);
+    assert_int_equal(w->batches, 1);
+}
+
+static void a_subscription_ends_with_its_own_deadline(void **state)
+{
+    struct world *w = (struct world *)*state;
+    connect_client(w);
+    subscribe(w, 20);
+    RUN_UNTIL(w, w->answers == 1);
+    assert_error(&w->payload, MP_CODE_DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "20 ms");
+}
+
+static void messages_that_cannot_be_end_the_connection(void **state)
+{
+    static const char *const broken[][2] = {
+        {"", ONE_MESSAGE},                           /* no meta part */
+        {"\x92\xa2n1\x01", ONE_MESSAGE},             /* too short a one */
+        {"\x93\xa2n1\xa1x\x01", ONE_MESSAGE},        /* a text for a number */
+        {"\x93\xa2n1\x01\x01", "\x81\x01\x02"},      /* a map for an array */
+        {"\x93\xa2n1\x01\x01", "\x92\x94\xa1t\x01"}, /* an array without its end */
+        {"\x93\xa2n1\x01\x01", ""},                  /* nothing */
+    };
+    struct world *w = (struct world *)*state;
+    for (size_t i = 0; i < MP_ARRAY_SIZE(broken); i++) {
+        w->on_got = greet;
+        w->has_peer = w->is_peer_gone = w->is_ready = w->is_closed = false;
+        w->answers = 0;
+        mp_buf_clear(&w->got);
+        connect_client(w);
+        uint64_t id = subscribe(w, 0);
+        RUN_UNTIL(w, w->got.size != 0);
+        say_messages(w, id, broken[i][0], broken[i][1]);
+        RUN_UNTIL(w, w->answers == 1);
+        assert_error(&w->payload, MP_CODE_UNAVAILABLE, "CONNECTION_LOST", "means nothing");
+        assert_int_equal(w->batches, 0);
+        mp_client_close(w->client, w, on_closed);
+        w->client = NULL;
+        RUN_UNTIL(w, w->is_closed && w->is_peer_gone);
+    }
+}
+
+static void messages_of_a_call_end_the_connection(void **state)
+{
+    struct world *w = (struct world *)*state;
+    connect_client(w);
+    uint64_t id = call(w, "a.b", one_arg, 0);
+    RUN_UNTIL(w, w->got.size != 0);
+    say_messages(w, id, "\x93\xa2n1\x00\x00", ONE_MESSAGE);
+    RUN_UNTIL(w, w->answers == 1);
+    assert_error(&w->payload, MP_CODE_UNAVAILABLE, "CONNECTION_LOST", "means nothing");
+}
+
 /* Wherever memory runs out, the client ends in order, and every accepted request has its answer. */
 static void survives_every_failing_allocation(void **state)
 {
@@ -715,6 +867,11 @@ int main(void)
         TEST(every_node_that_failed_is_named),
         TEST(closing_while_connecting_leaves_nothing_behind),
         TEST(too_many_requests_are_refused),
+        TEST(messages_are_published_as_they_are_given),
+        TEST(a_subscription_gets_batches_until_it_is_cancelled),
+        TEST(a_subscription_ends_with_its_own_deadline),
+        TEST(messages_that_cannot_be_end_the_connection),
+        TEST(messages_of_a_call_end_the_connection),
         TEST(survives_every_failing_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

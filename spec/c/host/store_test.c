@@ -46,7 +46,7 @@ struct world {
     char text[1024];
     struct mp_text why;
     struct mp_store *store;
-    struct mp_buf entries;
+    struct mp_store_restored restored;
     uv_loop_t loop;
     struct answer answers[ANSWERS_MAX];
     uint32_t answer_count;
@@ -59,7 +59,7 @@ static int set_up(void **state)
     assert_non_null(mkdtemp(w->dir));
     assert_int_equal(chmod(w->dir, 0777), 0);
     assert_int_equal(uv_loop_init(&w->loop), 0);
-    mp_buf_init(&w->entries, mp_host_alloc(), 0);
+    mp_store_restored_init(&w->restored);
     *state = w;
     return 0;
 }
@@ -88,7 +88,7 @@ static int tear_down(void **state)
     struct world *w = (struct world *)*state;
     close_store(w);
     assert_int_equal(uv_loop_close(&w->loop), 0);
-    mp_buf_fini(&w->entries);
+    mp_store_restored_fini(&w->restored);
     assert_int_equal(nftw(w->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
     free(w);
     return 0;
@@ -111,18 +111,19 @@ static void on_answer(void *context, uint64_t ticket, const struct mp_store_answ
         copy_text(to->message, sizeof(to->message), fault.message);
     }
     copy_text(to->description, sizeof(to->description), a->description);
-    to->unit_size = a->unit.size;
-    if (a->unit.size != 0) {
-        to->unit = (uint8_t *)malloc(a->unit.size);
-        memcpy(to->unit, a->unit.data, a->unit.size);
+    to->unit_size = a->found.size;
+    if (a->found.size != 0) {
+        to->unit = (uint8_t *)malloc(a->found.size);
+        memcpy(to->unit, a->found.data, a->found.size);
     }
 }
 
 static bool try_open(struct world *w, struct mp_store **out)
 {
     mp_text_init(&w->why, w->text, sizeof(w->text));
-    mp_buf_clear(&w->entries);
-    return mp_store_open(out, w->dir, false, &w->entries, &w->why) &&
+    mp_store_restored_fini(&w->restored);
+    mp_store_restored_init(&w->restored);
+    return mp_store_open(out, w->dir, false, &w->restored, &w->why) &&
            mp_store_start(*out, &w->loop, "n1", w, &w->why);
 }
 
@@ -190,10 +191,10 @@ static void assert_missing(struct world *w, const char *unit)
 static void assert_entries(const struct world *w, const char *numbers)
 {
     size_t count = strlen(numbers);
-    assert_int_equal(w->entries.size, 1 + count);
-    assert_int_equal(w->entries.data[0], 0x90 | count);
+    assert_int_equal(w->restored.entries.size, 1 + count);
+    assert_int_equal(w->restored.entries.data[0], 0x90 | count);
     for (size_t i = 0; i < count; i++)
-        assert_int_equal(w->entries.data[1 + i], numbers[i] - '0');
+        assert_int_equal(w->restored.entries.data[1 + i], numbers[i] - '0');
 }
 
 static const char *path_in(const struct world *w, const char *file)
@@ -287,9 +288,9 @@ static void many_requests_at_once_are_answered_in_order(void **state)
         assert_false(w->answers[i].is_error);
     }
     reopen(w);
-    assert_int_equal(w->entries.size, 3 + 1000);
+    assert_int_equal(w->restored.entries.size, 3 + 1000);
     for (uint32_t i = 0; i < 1000; i++)
-        assert_int_equal(w->entries.data[3 + i], i % 10);
+        assert_int_equal(w->restored.entries.data[3 + i], i % 10);
 }
 
 static void more_than_a_thousand_waiting_are_refused(void **state)
@@ -352,7 +353,7 @@ static void what_was_answered_survives_kill_9(void **state)
     reopen(w);
     struct mp_mp_reader r;
     uint32_t count = 0;
-    assert_int_equal(mp_mp_get_array(mp_buf_slice(&w->entries), &count, &r), MP_OK);
+    assert_int_equal(mp_mp_get_array(mp_buf_slice(&w->restored.entries), &count, &r), MP_OK);
     assert_true(count > last);
     for (uint32_t i = 0; i <= last; i++) {
         char unit[32];
@@ -371,7 +372,7 @@ static void assert_refused(struct world *w, const char *part)
     assert_null(store);
     assert_why(w, path_in(w, "mpreg.db"));
     assert_why(w, part);
-    assert_int_equal(w->entries.size, 0);
+    assert_int_equal(w->restored.entries.size, 0);
 }
 
 static void a_second_handle_is_refused(void **state)
@@ -530,7 +531,7 @@ static int with_full_disk(struct world *w)
     if (w->answers[3].is_error)
         return 5;
     close_store(w);
-    if (!try_open(w, &w->store) || w->entries.size != 2)
+    if (!try_open(w, &w->store) || w->restored.entries.size != 2)
         return 6;
     const struct answer *a = read_back(w, str(large));
     if (a->is_missing || a->unit_size != strlen(large))
@@ -555,7 +556,7 @@ static void a_full_disk_refuses_what_does_not_fit_and_nothing_else(void **state)
 static void a_file_in_a_temporary_folder_works_alike(void **state)
 {
     struct world *w = (struct world *)*state;
-    assert_true(mp_store_open(&w->store, w->dir, true, &w->entries, &w->why));
+    assert_true(mp_store_open(&w->store, w->dir, true, &w->restored, &w->why));
     assert_true(mp_store_start(w->store, &w->loop, "n1", w, &w->why));
     keep(w, 1, "a unit", "d");
     assert_kept(w, "a unit", "d");

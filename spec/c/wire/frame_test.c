@@ -359,8 +359,9 @@ static void takes_what_callers_leave_out(void **state)
 static void run_options_survive_the_way(void **state)
 {
     struct fixture *f = *state;
-    for (int has = 0; has < 16; has++) {
-        const struct mp_run_options o = {.timeout_ms = has & 1 ? MP_TIMEOUT_MS_MAX : 0,
+    for (int has = 0; has < 32; has++) {
+        const struct mp_run_options o = {.topic = mp_slice_str(has & 16 ? "quakes.run" : ""),
+                                         .timeout_ms = has & 1 ? MP_TIMEOUT_MS_MAX : 0,
                                          .has_trace = (has & 2) != 0,
                                          .has_events = (has & 4) != 0,
                                          .is_detached = (has & 8) != 0};
@@ -373,6 +374,7 @@ static void run_options_survive_the_way(void **state)
         assert_int_equal(read.has_trace, o.has_trace);
         assert_int_equal(read.has_events, o.has_events);
         assert_int_equal(read.is_detached, o.is_detached);
+        assert_true(mp_slice_equal(read.topic, o.topic));
         for (size_t cut = 1; cut < f->b.size; cut++) {
             assert_int_equal(mp_run_options_read(mp_slice_of(f->b.data, cut), &read, &why),
                              MP_EINVAL);
@@ -404,7 +406,13 @@ static void every_refusal_of_a_run_names_its_field(void **state)
          "timeout_ms: expected a positive number of milliseconds"},
         {BYTES("\x91\x81\xa6"
                "traces\xc3"),
-         "unknown option (known: timeout_ms, trace, follow, detach)"},
+         "unknown option (known: timeout_ms, trace, follow, detach, topic)"},
+        {BYTES("\x91\x81\xa5"
+               "topic\xa0"),
+         "topic: expected a text that is not empty"},
+        {BYTES("\x91\x81\xa5"
+               "topic\x01"),
+         "topic: expected a text that is not empty"},
     };
     struct mp_run_options o;
     const char *why;
@@ -416,6 +424,56 @@ static void every_refusal_of_a_run_names_its_field(void **state)
     must(mp_run_options_read(mp_slice_of(NULL, 0), &o, &why));
     must(mp_run_options_read(BYTES("\x90"), &o, &why));
     must(mp_run_options_read(BYTES("\x91\x80"), &o, &why));
+}
+
+/* --- options of subscriptions --- */
+
+static void subscribe_options_survive_the_way(void **state)
+{
+    struct fixture *f = *state;
+    for (int has = 0; has < 4; has++) {
+        const struct mp_subscribe_options o = {.pattern = mp_slice_str("a.*.#"),
+                                               .since_ms = has & 1 ? 300000 : 0,
+                                               .queue = has & 2 ? 7 : 0};
+        struct mp_subscribe_options read;
+        const char *why = NULL;
+        mp_buf_clear(&f->b);
+        must(mp_subscribe_options_put(&f->b, &o));
+        must(mp_subscribe_options_read(mp_buf_slice(&f->b), &read, &why));
+        assert_true(mp_slice_equal(read.pattern, o.pattern));
+        assert_true(read.since_ms == o.since_ms && read.queue == o.queue);
+        for (size_t cut = 0; cut < f->b.size; cut++)
+            assert_int_equal(mp_subscribe_options_read(mp_slice_of(f->b.data, cut), &read, &why),
+                             MP_EINVAL);
+    }
+}
+
+static void every_refusal_of_a_subscription_names_its_field(void **state)
+{
+    (void)state;
+    const struct refusal refusals[] = {
+        {mp_slice_of(NULL, 0), "meta: expected [pattern, options]"},
+        {BYTES("\x90"), "meta: expected [pattern, options]"},
+        {BYTES("\x93\xa1x\x80\x80"), "meta: expected [pattern, options]"},
+        {BYTES("\x91\x01"), "pattern: expected a text such as \"news.*\""},
+        {BYTES("\x92\xa1x\xc0"), "options: expected a map"},
+        {BYTES("\x92\xa1x\x81\x01\xc3"), "options: expected a map with names as keys"},
+        {BYTES("\x92\xa1x\x81\xa5"
+               "queue\x00"),
+         "queue: expected a positive number of messages"},
+        {BYTES("\x92\xa1x\x81\xa8since_ms\xff"),
+         "since_ms: expected a positive number of milliseconds"},
+        {BYTES("\x92\xa1x\x81\xa5since\x01"), "unknown option (known: since_ms, queue)"},
+    };
+    struct mp_subscribe_options o;
+    const char *why;
+    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+        why = "nothing";
+        assert_int_equal(mp_subscribe_options_read(refusals[i].meta, &o, &why), MP_EINVAL);
+        assert_string_equal(why, refusals[i].why);
+    }
+    must(mp_subscribe_options_read(BYTES("\x91\xa1x"), &o, &why));
+    must(mp_subscribe_options_read(BYTES("\x92\xa1x\x80"), &o, &why));
 }
 
 int main(void)
@@ -430,6 +488,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(takes_what_callers_leave_out, setup, teardown),
         cmocka_unit_test_setup_teardown(run_options_survive_the_way, setup, teardown),
         cmocka_unit_test(every_refusal_of_a_run_names_its_field),
+        cmocka_unit_test_setup_teardown(subscribe_options_survive_the_way, setup, teardown),
+        cmocka_unit_test(every_refusal_of_a_subscription_names_its_field),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,7 +13,7 @@
 #include "src/wire/msgpack.h"
 #include "src/wire/peer.h"
 
-enum { HELLO, CALL, ANSWER, FORWARD, FETCH, RELEASE, KINDS };
+enum { HELLO, CALL, ANSWER, FORWARD, FETCH, RELEASE, MESSAGES, BACKLOG, UPTO, KINDS };
 
 union message {
     struct mp_peer_hello hello;
@@ -22,6 +22,9 @@ union message {
     struct mp_peer_forward forward;
     struct mp_peer_fetch fetch;
     struct mp_peer_release release;
+    struct mp_peer_messages messages;
+    struct mp_peer_backlog backlog;
+    struct mp_peer_upto upto;
 };
 
 static struct spec_alloc counted;
@@ -99,8 +102,19 @@ static union message make(int kind, struct mp_rng *rng)
         m.forward.meta = name_of(rng);
     } else if (kind == RELEASE) {
         m.release = (struct mp_peer_release){.run = number_of(rng), .coordinator = name_of(rng)};
+    } else if (kind == MESSAGES) {
+        m.messages = (struct mp_peer_messages){.publisher = name_of(rng),
+                                               .dropped = number_of(rng),
+                                               .after_seq = number_of(rng),
+                                               .generation = number_of(rng) | 1};
+    } else if (kind == BACKLOG) {
+        m.backlog = (struct mp_peer_backlog){
+            .pattern = name_of(rng), .since_ms = number_of(rng) >> 1, .asker = name_of(rng)};
+    } else if (kind == UPTO) {
+        m.upto = (struct mp_peer_upto){.seq = number_of(rng)};
     } else {
-        m.fetch = (struct mp_peer_fetch){.held = number_of(rng), .path = name_of(rng)};
+        m.fetch = (struct mp_peer_fetch){
+            .held = number_of(rng), .path = name_of(rng), .is_late = mp_rng_below(rng, 2) != 0};
     }
     return m;
 }
@@ -118,6 +132,12 @@ static enum mp_err put(int kind, struct mp_buf *b, const union message *m)
         return mp_peer_forward_put(b, &m->forward);
     case RELEASE:
         return mp_peer_release_put(b, &m->release);
+    case MESSAGES:
+        return mp_peer_messages_put(b, &m->messages);
+    case BACKLOG:
+        return mp_peer_backlog_put(b, &m->backlog);
+    case UPTO:
+        return mp_peer_upto_put(b, &m->upto);
     default:
         return mp_peer_fetch_put(b, &m->fetch);
     }
@@ -136,6 +156,12 @@ static enum mp_err read(int kind, struct mp_slice bytes, union message *m)
         return mp_peer_forward_read(bytes, &m->forward);
     case RELEASE:
         return mp_peer_release_read(bytes, &m->release);
+    case MESSAGES:
+        return mp_peer_messages_read(bytes, &m->messages);
+    case BACKLOG:
+        return mp_peer_backlog_read(bytes, &m->backlog);
+    case UPTO:
+        return mp_peer_upto_read(bytes, &m->upto);
     default:
         return mp_peer_fetch_read(bytes, &m->fetch);
     }
@@ -247,6 +273,16 @@ static void limits_are_kept(void **state)
     assert_int_equal(mp_mp_put_uint(&b, 1), MP_OK);
     assert_int_equal(mp_mp_put_bin(&b, mp_slice_str("")), MP_OK);
     assert_int_equal(read(FORWARD, mp_buf_slice(&b), &got), MP_ECORRUPT);
+    m = make(MESSAGES, &rng);
+    m.messages.publisher = mp_slice_str("");
+    mp_buf_clear(&b);
+    assert_int_equal(put(MESSAGES, &b, &m), MP_OK);
+    assert_int_equal(read(MESSAGES, mp_buf_slice(&b), &got), MP_ECORRUPT);
+    m = make(BACKLOG, &rng);
+    m.backlog.since_ms = UINT64_MAX;
+    mp_buf_clear(&b);
+    assert_int_equal(put(BACKLOG, &b, &m), MP_OK);
+    assert_int_equal(read(BACKLOG, mp_buf_slice(&b), &got), MP_ECORRUPT);
     mp_buf_fini(&b);
 }
 

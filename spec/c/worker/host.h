@@ -334,6 +334,11 @@ static inline void host_read(struct host *h, struct mp_ring_record *r, struct an
         host_take_payload(h, a,
                           mp_slice_of(body.data + sizeof(m) + lead, body.size - sizeof(m) - lead),
                           m.args_size, m.at);
+    } else if (r->kind == MP_MSG_PUBLISH) {
+        struct mp_msg_publish m;
+        memcpy(&m, body.data, sizeof(m));
+        host_take_payload(h, a, mp_slice_of(body.data + sizeof(m), body.size - sizeof(m)), m.size,
+                          m.at);
     } else if (r->kind == MP_MSG_NESTED_CANCEL || r->kind == MP_MSG_RELEASE) {
         memcpy(&a->id, body.data, sizeof(a->id));
         if (r->kind == MP_MSG_RELEASE)

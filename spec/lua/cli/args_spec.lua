@@ -135,4 +135,54 @@ Example:
   mpreg demo x
 ]], args.help(command))
   end)
+
+  describe("since", function()
+    local NOW = 1769860800 -- 2026-01-31T12:00:00Z
+    local function since(text) return args.since(text, NOW) end
+
+    it("takes how long ago", function()
+      assert.are.same({ 500, 5000, 300000, 7200000, 172800000, 43200000 }, {
+        since "500ms", since "5s", since "5m", since "2h", since "2d",
+        since "0.5d" })
+    end)
+
+    it("takes a time, of which a clock of seconds may give a second more", function()
+      assert.are.equal(1000, since "2026-01-31T12:00:00Z")
+      assert.are.equal(61000, since "2026-01-31T11:59:00Z")
+      assert.are.equal(61000, since "2026-01-31 11:59Z")
+      assert.are.equal(750, since "2026-01-31T12:00:00.25Z")
+      assert.are.equal(1000, since "2026-01-31T13:00:00+01:00")
+      assert.are.equal(1000, since "2026-01-31T06:30:00-0530")
+      assert.are.equal(43201000, since "2026-01-31T00:00:00Z")
+      assert.are.equal((366 + 30) * 86400000 + 43201000, since "2024-12-31T00:00:00Z")
+      assert.are.equal(2000, since "1769860799000")
+      local local_time = os.date("%Y-%m-%dT%H:%M:%S", 1769860790)
+      assert.are.equal(11000, since(local_time))
+    end)
+
+    it("takes what is yet to come for now", function()
+      assert.are.equal(1, since "2030-01-01T00:00:00Z")
+    end)
+
+    it("says what it cannot read", function()
+      for _, text in ipairs { "", "soon", "5", "5w", "2026-13-01", "2026-01-31T25:00",
+        "2026-01-31T", "2026-01-31T12:00:00X", "-5m" } do
+        local ms, problem = since(text)
+        assert.is_nil(ms, text)
+        assert.is_truthy(problem:find("is neither how long ago", 1, true), problem)
+      end
+      assert.is_truthy(select(2, since "400d"):find("longer than 366 days", 1, true))
+    end)
+  end)
+
+  it("tells what is no topic", function()
+    assert.is_nil(args.topic_fault "quakes.chile.strong")
+    assert.is_nil(args.topic_fault("quakes.#.*", true))
+    for _, text in ipairs { "", "a..b", "a.*", "#", "a b", ("x"):rep(65),
+      ("x."):rep(999) .. "x" } do
+      local err = args.topic_fault(text)
+      assert.are.same({ "INVALID_ARGUMENT", "BAD_TOPIC" }, { err.code, err.reason })
+    end
+    assert.are.equal("BAD_TOPIC", args.topic_fault("a.b*", true).reason)
+  end)
 end)

@@ -26,6 +26,10 @@ local ANSWERS = {
       { name = "stats", version = "1.0.0", origin = "loaded", live = true, nodes = { "n1" } } },
     pipelines = { { name = "house", nodes = { "n1" }, origin = "deployed" } },
   },
+  runs = { runs = { { run_id = "01KB", name = "house", status = "failed", started_at = 0 },
+    { run_id = "01KA", name = codec.null, status = "succeeded", started_at = 0 } } },
+  trace = { steps = { { name = "means", call = "rooms.mean", status = "succeeded" },
+    { name = "spread", call = "stats.summary", status = "failed" } } },
   history = { module = "geo", entries = {
     { at = 0, action = "rollback", version = "1.0.0", hash = "aa", state = "live" },
     { at = 0, action = "undeploy", version = codec.null, hash = codec.null, state = "superseded" },
@@ -41,6 +45,7 @@ before_each(function() asked = {} end)
 
 local function ask(what, nodes, options)
   asked[#asked + 1] = nodes and what .. " " .. table.concat(nodes, " ") or what
+  if options and options.run then asked[#asked] = asked[#asked] .. " of " .. options.run end
   if options and options.module then asked[#asked] = asked[#asked] .. " of " .. options.module end
   return ANSWERS[what]
 end
@@ -179,7 +184,8 @@ describe("cli.complete", function()
   end)
 
   it("offers for bench what it measures", function()
-    assert.same({ "call", "run" }, (offers "bench "))
+    assert.same({ "call", "pub", "run" }, (offers "bench "))
+    assert.same({}, (offers "bench pub r"))
     assert.same({ "rooms.max", "rooms.mean" }, (offers "bench call r"))
     local list, found = offers "bench -c 4 run "
     assert.same({ "house" }, list)
@@ -255,6 +261,21 @@ describe("cli.complete", function()
     asked = {}
     assert.are.same({}, (offers "rollback --to "))
     assert.are.same({}, asked)
+  end)
+
+  it("offers recent runs, the newest first, and the steps of the one that is named", function()
+    for _, command in ipairs { "trace", "why", "cancel", "resume" } do
+      local _, found = offers(command .. " ")
+      assert.same({ "last", "01KB", "01KA" }, { found[1][1], found[2][1], found[3][1] }, command)
+      assert.truthy(found[2][2]:find("^house, failed, %d+%-"), found[2][2])
+      assert.truthy(found[3][2]:find("^a graph, succeeded, "), found[3][2])
+    end
+    asked = {}
+    assert.same({ "means", "spread" }, (offers "trace 01KB --result "))
+    assert.equal("stats.summary, failed", help_of("resume 01KB --from=", "--from=spread"))
+    assert.same({ "trace of 01KB", "trace of 01KB" }, asked)
+    assert.same({ "spread" }, (offers "resume last --from sp"))
+    assert.same({ "timed_out" }, (offers "runs --status t"))
   end)
 
   it("asks the nodes that the line names", function()

@@ -10,6 +10,12 @@ describe("cli.exit", function()
       { { code = "FAILED_PRECONDITION", reason = "UNSATISFIABLE" }, 3 },
       { { code = "FAILED_PRECONDITION", reason = "NO_VERSION" }, 3 },
       { { code = "UNAVAILABLE", reason = "NO_NODE" }, 3 },
+      { { code = "FAILED_PRECONDITION", reason = "RUN_SUCCEEDED" }, 2 },
+      { { code = "FAILED_PRECONDITION", reason = "RUN_GOES_ON" }, 2 },
+      { { code = "FAILED_PRECONDITION", reason = "GRAPH_CHANGED" }, 2 },
+      { { code = "NOT_FOUND", reason = "UNKNOWN_STEP" }, 2 },
+      { { code = "NOT_FOUND", reason = "UNKNOWN_RUN" }, 3 },
+      { { code = "UNAVAILABLE", reason = "COORDINATOR_LOST" }, 1 },
       { { code = "UNAVAILABLE", reason = "STOPPING" }, 3 },
       { { code = "RESOURCE_EXHAUSTED", reason = "QUEUE_FULL" }, 3 },
       { { code = "DEADLINE_EXCEEDED", reason = "DEADLINE_EXCEEDED" }, 4 },
@@ -33,6 +39,13 @@ describe("cli.exit", function()
       assert.are.equal(case[2], exit.of_error(case[1]),
         ("%s/%s"):format(tostring(case[1].code), tostring(case[1].reason)))
     end
+  end)
+
+  it("knows that nothing began with a question about a run", function()
+    assert.are.equal(3, exit.of_question { code = "UNAVAILABLE", reason = "COORDINATOR_LOST" })
+    assert.are.equal(3, exit.of_question { code = "NOT_FOUND", reason = "UNKNOWN_RUN" })
+    assert.are.equal(130, exit.of_question { code = "CANCELLED", reason = "INTERRUPTED" })
+    assert.are.equal(1, exit.of_question { code = "DATA_LOSS", reason = "RESULT_LOST" })
   end)
 
   it("takes a run for something that began", function()

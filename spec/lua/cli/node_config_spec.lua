@@ -33,7 +33,8 @@ describe("cli.node_config", function()
       cluster = "default", listen = { host = "127.0.0.1", port = 7400 }, insecure = false,
       resources = {}, load = {}, join = {}, call_timeout_ms = 30000, run_timeout_ms = 3600000,
       worker_memory = 2 ^ 28, value_max = 2 ^ 26, calls_begun_max = 4096,
-      calls_queued_max = 65536, call_depth_max = 32, graph_steps_max = 100000, drain_ms = 10000,
+      calls_queued_max = 65536, call_depth_max = 32, graph_steps_max = 100000, runs_kept = 1000,
+      runs_kept_bytes = 2 ^ 28, runs_kept_age_ms = 604800000, drain_ms = 10000,
       log_level = "info", log_format = "text",
     }, c)
   end)
@@ -83,7 +84,7 @@ describe("cli.node_config", function()
       "OUT_OF_RANGE FILE: call_depth_max: 0 is out of range: from 1 to 256",
       "WRONG_TYPE FILE: call_timeout: must be a duration such as \"30s\", not a number",
       "WRONG_TYPE FILE: drain: '1 day' is no duration: write a number "
-        .. "and ms, s, m or h, such as 5s",
+        .. "and ms, s, m, h or d, such as 5s",
       "WRONG_TYPE FILE: insecure: must be true or false, not a string",
       "WRONG_TYPE FILE: listen: must be a text \"HOST:PORT\", not a number",
       "OUT_OF_RANGE FILE: load: there is no no/such/folder",

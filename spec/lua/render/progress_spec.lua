@@ -46,6 +46,38 @@ describe("render.progress", function()
     assert.are.equal("", screen:erase())
   end)
 
+  it("has the state in one line, within the width", function()
+    local screen = progress.new { width = 120 }
+    feed(screen, started, start("events", 0.5),
+      { event = "step_succeeded", step = "events", at_ms = 45.7, node = "n1", run_ms = 44 },
+      { event = "level_completed", level = 0, at_ms = 45.7 }, start("strong", 46))
+    assert.are.equal("quakes  ████              1 of 4 steps · running: strong on n1"
+      .. " · 1 of 3 levels complete", screen:status())
+    feed(screen, start("by_net", 46.5, { total = 12 }),
+      { event = "step_progress", step = "by_net", at_ms = 60, done = 3, total = 12 })
+    for i = 1, 4 do screen:event(start("s" .. i, 50)) end
+    screen:event { event = "step_failed", step = "s4", at_ms = 51 }
+    local status = screen:status()
+    assert.truthy(status:find("2 of 4 steps · 1 failed · running: strong on n1, ", 1, true), status)
+    assert.truthy(status:find(", by_net 3/12 on n1, s1 on n1, +2 ", 1, true), status)
+    screen.width = 40
+    assert.is_true(require "mpreg.render.text".width(screen:status()) < 40, screen:status())
+    assert.is_nil(screen:status():find("\n", 1, true))
+  end)
+
+  it("shows the beginning of a step's result", function()
+    local function line(result)
+      return progress.result_line { event = "step_succeeded", result = result }
+    end
+    assert.are.equal("            = { 1, 2, 3 }", line { 1, 2, 3 })
+    assert.are.equal('            = "a\\nb"', line "a\nb")
+    assert.are.equal('            = map of 79.1 KiB: {"features":[…',
+      line { ["$large"] = { bytes = 81023, type = "map", preview = '{"features":[…' } })
+    assert.is_nil(line(nil))
+    assert.is_nil(progress.result_line { event = "step_failed", result = 1 })
+    assert.is_true(#line(("x"):rep(1000)) < 250)
+  end)
+
   it("takes few lines, however wide the graph is", function()
     local screen = progress.new { width = 80 }
     feed(screen, { event = "run_started", at_ms = 0, name = "wide", steps = 1000, levels = 1 })
@@ -76,6 +108,13 @@ describe("render.progress", function()
       { { event = "step_retried", at_ms = 50, step = "b", attempt = 2, index = 3,
           error = { code = "UNAVAILABLE" } },
         "   50.0 ms  step_retried     b  element 3  attempt 2  UNAVAILABLE:" },
+      { { event = "step_succeeded", at_ms = 0, step = "a", run_ms = 0, attempts = 0 },
+        "    0.0 ms  step_succeeded   a  kept" },
+      { { event = "level_completed", at_ms = 50, level = 0, progress = 50, steps = { "a", "b" } },
+        "   50.0 ms  level_completed  level 0  50.0%  new: a, b" },
+      { { event = "run_started", at_ms = 0, name = "q", steps = 1, levels = 1,
+          resumed_from = "01KA" },
+        "    0.0 ms  run_started      q  1 step, 1 level  resumes 01KA" },
       { { event = "step_skipped", at_ms = 50, step = "c", because_step = "b" },
         "   50.0 ms  step_skipped     c  because of b" },
       { { event = "level_completed", at_ms = 50, level = 0, progress = 50 },

@@ -27,6 +27,12 @@ describe("render.text", function()
     end
   end)
 
+  it("breaks lines at spaces", function()
+    assert.are.same({ "a bc d" }, text.wrap("a bc d"))
+    assert.are.same({ "a bc", "d" }, text.wrap("a bc d", 4))
+    assert.are.same({ "→ b", "wider", "c" }, text.wrap("→ b wider c", 4))
+  end)
+
   it("makes foreign text safe to print", function()
     assert.are.equal("a\\x1b[31mb", text.clean "a\27[31mb")
     assert.are.equal("a\\nb\\tc", text.clean "a\nb\tc")

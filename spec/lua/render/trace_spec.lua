@@ -23,10 +23,10 @@ describe("render.trace", function()
   it("draws a bar for each level: where it is in time, how long it took", function()
     assert.are.equal([[
 Run 01KB quakes · succeeded · 4 levels · 4 steps · 2 nodes · 200.0 ms
-Level 0  50.0 ms  ███████▌                        25.0%  new: events   available: events
-Level 1 125.0 ms         ██████████████████▊      50.0%  new: strong   available: events, strong
-Level 2  15.0 ms                            ██▎   75.0%  new: by_net   available: events, strong, by_net
-Level 3  10.0 ms                              █▌ 100.0%  new: report   available: events, strong, by_net, report
+Level 0   50.0 ms  ███████▌                        25.0%  new: events   available: events
+Level 1  125.0 ms         ██████████████████▊      50.0%  new: strong   available: events, strong
+Level 2   15.0 ms                            ██▎   75.0%  new: by_net   available: events, strong, by_net
+Level 3   10.0 ms                              █▌ 100.0%  new: report   available: events, strong, by_net, report
 bottleneck: strong (level 1, 63% of the run) · critical path: events → strong → by_net → report
 ]], trace.text(quakes(), { name = "quakes" }))
   end)
@@ -46,13 +46,13 @@ bottleneck: strong (level 1, 63% of the run) · critical path: events → strong
   it("says what ran where if it was more than one node", function()
     assert.are.equal([[
 Run 01KB · succeeded · 4 levels · 4 steps · 3 nodes · 200.0 ms
-Level 0  50.0 ms  ███████▌                        25.0%  new: events            available: events
+Level 0   50.0 ms  ███████▌                        25.0%  new: events            available: events
         n1: events
-Level 1 125.0 ms         ██████████████████▊      50.0%  new: strong, largest   available: events, strong, largest
+Level 1  125.0 ms         ██████████████████▊      50.0%  new: strong, largest   available: events, strong, largest
         n2: strong, largest · n3: strong
-Level 2  15.0 ms                            ██▎   75.0%  new: by_net            available: events, strong, largest, by_net
+Level 2   15.0 ms                            ██▎   75.0%  new: by_net            available: events, strong, largest, by_net
         n2: by_net
-Level 3  10.0 ms                              █▌ 100.0%  new: report            cancelled: late   available: events, strong, largest, by_net, report
+Level 3   10.0 ms                              █▌  75.0%  new: report            cancelled: late   available: events, strong, largest, by_net, report
         n2: report
 bottleneck: strong (level 1, 63% of the run) · critical path: events → strong → by_net → report
 between nodes: 7 calls, 88.0 KiB moved
@@ -90,9 +90,29 @@ between nodes: 7 calls, 88.0 KiB moved
     }
     assert.are.equal([[
 Run 01KB · failed · 2 levels · 4 steps · 1 node · 20.0 ms · 2 retries
-Level 0  20.0 ms  ██████████████████████████████  50.0%  new: a   failed: b   available: a
-Level 1   0.0 ms                                 100.0%  new:   cancelled: d   skipped: c   available: a
+Level 0   20.0 ms  ██████████████████████████████   0.0%  new: a   failed: b   available: a
+Level 1    0.0 ms                                   0.0%  new:   cancelled: d   skipped: c   available: a
 ]], (trace.text(run):gsub("new: +", function(s) return #s > 6 and "new:   " or s end)))
+  end)
+
+  it("tells what was kept from another run", function()
+    local run = quakes()
+    run.resumed_from = "01KA"
+    for i = 1, 2 do
+      run.steps[i].attempts, run.steps[i].started_ms, run.steps[i].run_ms = 0, nil, 0
+    end
+    run.summary.total_ms, run.summary.level_ms = 25, { 0, 0, 15, 10 }
+    run.steps[3].started_ms, run.steps[4].started_ms = 0, 15
+    run.summary.critical_path = { "by_net", "report" }
+    run.summary.bottleneck_step, run.summary.bottleneck_level = "by_net", 2
+    assert.are.equal([[
+Run 01KB · succeeded · 4 levels · 4 steps · 2 nodes · 25.0 ms · resumes 01KA
+Level 0    0.0 ms                                  25.0%  new:          kept: events   available: events
+Level 1    0.0 ms                                  50.0%  new:          kept: strong   available: events, strong
+Level 2   15.0 ms  ██████████████████              75.0%  new: by_net   available: events, strong, by_net
+Level 3   10.0 ms                    ████████████ 100.0%  new: report   available: events, strong, by_net, report
+bottleneck: by_net (level 2, 60% of the run) · critical path: by_net → report
+]], trace.text(run))
   end)
 
   it("shortens long lists and paths", function()

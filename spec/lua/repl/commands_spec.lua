@@ -23,7 +23,7 @@ describe("mpreg.repl.commands", function()
   end)
 
   it("has no command of what does not exist yet", function()
-    for _, name in ipairs { "trace", "why", "sub", "undeploy" } do
+    for _, name in ipairs { "undeploy", "forget", "bench" } do
       local r = repl()
       commands.run(r, name, "x")
       assert.truthy(r.errors[1].message:find("unknown command", 1, true), name)
@@ -80,6 +80,72 @@ describe("mpreg.repl.commands", function()
       function r:connect() return self.link ~= nil end
       return r
     end
+
+    local function step(name, started, run_ms, after)
+      return { name = name, call = "m." .. name, status = "succeeded", node = "n1", level = 0,
+        attempts = 1, depends_on = { after }, started_ms = started, ended_ms = started + run_ms,
+        queue_ms = 0, network_ms = 0, run_ms = run_ms }
+    end
+
+    it("asks about the last run of the session, or the one that is named", function()
+      local recorded = { run_id = "01KB6QJ0V8XK3M2R7T9C4D5E6F", status = "succeeded",
+        steps = { step("a", 0, 10) }, summary = { total_ms = 10, levels = 1, level_ms = { 10 },
+          steps = 1, retries = 0, nodes = { "n1" }, critical_path = { "a" } } }
+      answers.trace, answers.nodes = recorded, { nodes = { { name = "n1", state = "alive" } } }
+      answers.runs = { runs = { { run_id = "01KB6QJ0W9XK3M2R7T9C4D5E7G", status = "failed" } } }
+      answers.cancel = { run_id = "01KB", status = "cancelled",
+        steps = { { name = "a", outcome = "stopped" } } }
+      local r = connected()
+      commands.run(r, "why", "")
+      assert.equal(":why needs RUN: none was run in this session", r.errors[1].message)
+      r.last_run = "01KB6QJ0V8XK3M2R7T9C4D5E6F"
+      commands.run(r, "why", "")
+      assert.truthy(r.written:find("^The run took 10.0 ms, "))
+      assert.same({ run = r.last_run }, asked[1][2])
+      commands.run(r, "trace", "last")
+      assert.same({ { "nodes", "runs", "trace" }, "01KB6QJ0W9XK3M2R7T9C4D5E7G" },
+        { { asked[2][1], asked[3][1], asked[4][1] }, asked[4][2].run })
+      assert.truthy(r.written:find("\nRun 01KB6QJ0V8XK3M2R7T9C4D5E6F · succeeded · 1 ", 1, true))
+      commands.run(r, "cancel", "")
+      assert.truthy(r.written:find("Run 01KB: cancelled · stopped 1\n", 1, true))
+      commands.run(r, "runs", "")
+      assert.truthy(r.written:find("01KB6QJ0W9XK3M2R7T9C4D5E7G        failed", 1, true), r.written)
+      commands.run(r, "trace", "a b")
+      commands.run(r, "why", "--follow")
+      assert.same({ ":trace knows no 'b'", ":why knows no '--follow'" },
+        { r.errors[2].message, r.errors[3].message })
+    end)
+
+    it("subscribes to topics", function()
+      local r = connected()
+      commands.run(r, "sub", "a..b")
+      assert.equal("BAD_TOPIC", r.errors[1].reason)
+      local pattern
+      r.link.client = { subscribe_bytes = function(_, subscribed, _, on_subscribed, on_batch)
+        local codec = require "mpreg.codec"
+        pattern = subscribed
+        on_subscribed((codec.encode { subscribed = subscribed, node = "n1" }))
+        on_batch(codec.encode(codec.array { codec.array { "a.b", 1, 0, { x = 1 } } }), "n1", 0, 0)
+        return nil, { code = "CANCELLED", reason = "INTERRUPTED" }
+      end }
+      r.output.flush = function() end
+      commands.run(r, "sub", "a.*")
+      assert.same({ "a.*", 1 }, { pattern, #r.errors })
+      assert.equal('subscribed to a.* at n1\na.b {"x":1}\n\n', r.written)
+    end)
+
+    it("resumes a run, and follows one", function()
+      local r = connected()
+      function r:execute(payload) self.executed = require "mpreg.codec".decode(payload) end
+      r.last_run = "01KB6QJ0V8XK3M2R7T9C4D5E6F"
+      commands.run(r, "resume", "")
+      assert.same({ resume = r.last_run }, r.executed)
+      answers.watch = { run_id = r.last_run, status = "succeeded", steps = {},
+        summary = { total_ms = 1, levels = 0, level_ms = {}, steps = 0, nodes = {} } }
+      commands.run(r, "trace", "--follow")
+      assert.same({ "watch", { run = r.last_run } }, { asked[1][1], asked[1][2] })
+      assert.truthy(r.written:find("Run 01KB6QJ0V8XK3M2R7T9C4D5E6F · succeeded", 1, true))
+    end)
 
     it("shows the source of a module, or of a function", function()
       local r = connected()

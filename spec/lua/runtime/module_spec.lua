@@ -209,12 +209,33 @@ end)
         ["{ f = { timeout = 'soon' } }"] = "_mpreg.f.timeout: 'soon' is no duration",
         ["{ f = { timeout = -1 } }"] = "_mpreg.f.timeout: a time must be",
         ["{ f = { idempotent = 1 } }"] = "_mpreg.f.idempotent: must be true or false",
+        ["{ f = { subscribe = 1 } }"] = "_mpreg.f.subscribe: must be a pattern of topics",
+        ["{ f = { subscribe = {} } }"] = "_mpreg.f.subscribe: must be a pattern of topics",
+        ["{ f = { subscribe = { 'a', x = 'b' } } }"] = "_mpreg.f.subscribe: must be a pattern",
+        ["{ f = { subscribe = { 7 } } }"] = "_mpreg.f.subscribe: a pattern of topics is a text",
+        ["{ f = { subscribe = 'a..b' } }"] = "_mpreg.f.subscribe: \"a..b\": word 2 is empty",
+        ["{ f = { subscribe = '' } }"] = "_mpreg.f.subscribe: \"\": word 1 is empty",
+        ["{ f = { subscribe = 'a.b*' } }"] = "word 2 is \"b*\"; a word is *, #, or of letters",
+        ["{ f = { subscribe = ('a.'):rep(32) .. 'a' } }"] = "33 words; at most 32 are allowed",
+        ["{ f = { subscribe = ('a'):rep(65) } }"] = "word 1 has more than 64 bytes",
+        ["{ f = { subscribe = ('a.'):rep(300) } }"] = "at most 512 bytes, this one has 600",
       } do
         local err = refusal(with(options))
         assert.are.equal("BAD_OPTIONS", err.reason)
         assert.is_truthy(err.message:find(message, 1, true), err.message)
       end
       assert.is_true((load_one(with("{ f = { needs = {}, timeout = 2 } }"))))
+    end)
+
+    it("no option that it knows", function()
+      local function described(options)
+        local ok, _, _, metadata =
+          load_one("local M = {} function M.f() end M._mpreg = { f = " .. options .. " } return M")
+        assert.is_true(ok)
+        return metadata.functions[1]
+      end
+      assert.are.same({ "a.*.#" }, described("{ subscribe = 'a.*.#' }").subscribe)
+      assert.are.same({ "#", "b.c-d" }, described("{ subscribe = { '#', 'b.c-d' } }").subscribe)
     end)
   end)
 

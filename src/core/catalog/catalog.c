@@ -113,6 +113,7 @@ enum mp_err mp_catalog_init(struct mp_catalog *c, const struct mp_catalog_config
         mp_map_init(maps[i], a);
     mp_buf_init(&c->names, a, 0);
     mp_buf_init(&c->news, a, 0);
+    mp_buf_init(&c->topics, a, 0);
     bool is_good = cfg->node.size != 0 && cfg->resource_count <= MP_CATALOG_RESOURCES_MAX &&
                    cfg->version.size <= MP_VERSION_BYTES_MAX;
     enum mp_err err = is_good ? init_self(c, cfg, seed) : MP_EINVAL;
@@ -129,6 +130,7 @@ void mp_catalog_fini(struct mp_catalog *c)
     mp_catalog_free_modules(c);
     mp_buf_fini(&c->names);
     mp_buf_fini(&c->news);
+    mp_buf_fini(&c->topics);
     *c = (struct mp_catalog){0};
 }
 
@@ -255,6 +257,30 @@ static enum mp_err add(struct mp_catalog *c, const struct mp_catalog_event *ev,
 
 /* --- the other events --- */
 
+static enum mp_err set_topics(struct mp_catalog *c, struct mp_slice topics,
+                              struct mp_catalog_effects *out)
+{
+    uint32_t count;
+    struct mp_mp_reader r;
+    struct mp_catalog_member *self = self_of(c);
+    mp_assert(mp_mp_get_array(topics, &count, &r) == MP_OK && count <= MP_TOPIC_INTEREST_MAX);
+    if (count == 0)
+        topics = (struct mp_slice){0};
+    if (mp_slice_equal(topics, self->said.topics))
+        return MP_OK;
+    if (topics.size > c->topics.size)
+        MP_TRY(mp_buf_reserve(&c->topics, topics.size - c->topics.size));
+    mp_buf_clear(&c->topics);
+    enum mp_err err = mp_buf_append(&c->topics, topics);
+    mp_assert(err == MP_OK); /* there is room */
+    self->said.topics = mp_buf_slice(&c->topics);
+    mp_catalog_count_out(c, MP_CATALOG_SELF);
+    self->counter++;
+    mp_catalog_count_in(c, MP_CATALOG_SELF);
+    announce(c, out);
+    return MP_OK;
+}
+
 static void raise_generation(struct mp_catalog *c, uint64_t generation,
                              struct mp_catalog_effects *out)
 {
@@ -313,6 +339,8 @@ enum mp_err mp_catalog_step(struct mp_catalog *c, mp_time now, const struct mp_c
         mp_catalog_retire(c, ev->number);
         changed = true;
         break;
+    case MP_CATALOG_TOPICS:
+        return set_topics(c, ev->topics, out);
     case MP_CATALOG_LIVE:
         err = mp_catalog_set_live(c, ev->live.items, ev->live.count);
         changed = true;

@@ -43,7 +43,9 @@ struct mp_catalog_function {
     uint32_t concurrency;  /* at once on a node; 0: no limit */
     mp_duration timeout;   /* of one call; 0: none of its own */
     bool is_idempotent;
-    struct mp_slice metadata; /* the map that the module described it with */
+    struct mp_slice subscribe; /* patterns of topics whose messages it is called with: a MessagePack
+                                  text or array of texts, or empty */
+    struct mp_slice metadata;  /* the map that the module described it with */
     /* how long the node refuses it from now on; the node sets it before it asks for the document */
     uint64_t refused_ms;
 };
@@ -98,22 +100,26 @@ struct mp_catalog {
     uint32_t resource_free; /* the first unused place, or MP_CATALOG_NONE */
     uint32_t tombstone_count;
     uint32_t tombstone_capacity;
-    uint32_t tombstone_next;  /* the one that the next overwrites */
-    uint32_t unknown_count;   /* modules whose metadata is not here */
-    uint32_t retired_count;   /* of them, places of deployed modules that are gone */
-    uint32_t live_count;      /* deployed modules that are live here */
-    uint64_t metadata_bytes;  /* of all modules */
-    struct mp_map by_name;    /* function name -> highest version's key */
-    struct mp_map pipelines;  /* pipeline name -> highest version's module */
-    struct mp_map identities; /* see catalog_internal.h -> module */
-    struct mp_map by_hash;    /* hash -> one of the modules with that content */
-    struct mp_map by_member;  /* node name -> number */
+    uint32_t tombstone_next;   /* the one that the next overwrites */
+    uint32_t unknown_count;    /* modules whose metadata is not here */
+    uint32_t retired_count;    /* of them, places of deployed modules that are gone */
+    uint32_t live_count;       /* deployed modules that are live here */
+    uint64_t metadata_bytes;   /* of all modules */
+    uint32_t subscribed_count; /* functions with patterns of topics */
+    uint32_t news_count;       /* members of whose topics nobody was told yet */
+    uint32_t news_first;       /* none of them is below */
+    struct mp_map by_name;     /* function name -> highest version's key */
+    struct mp_map pipelines;   /* pipeline name -> highest version's module */
+    struct mp_map identities;  /* see catalog_internal.h -> module */
+    struct mp_map by_hash;     /* hash -> one of the modules with that content */
+    struct mp_map by_member;   /* node name -> number */
     struct mp_map by_resource;
     struct mp_map by_tombstone;
     uint64_t digests[MP_CATALOG_BUCKETS];
     uint64_t defects;
     struct mp_buf names; /* of node, cluster and resources, and the program's version */
     struct mp_buf news;
+    struct mp_buf topics; /* of this node's entry */
     struct mp_alloc *alloc;
     char why[256];
 };
@@ -139,6 +145,7 @@ enum mp_catalog_event_kind {
     MP_CATALOG_GENERATION, /* generation: this boot's was raised */
     MP_CATALOG_DEPLOY,     /* deploy: a deployed module of this node */
     MP_CATALOG_RETIRE,     /* number: the place of a deployed module that no call names any more */
+    MP_CATALOG_TOPICS,     /* topics: the patterns that clients of this node subscribe to */
     MP_CATALOG_LIVE        /* live: the deployed modules that are live here, all of them */
 };
 
@@ -184,6 +191,7 @@ struct mp_catalog_event {
             const struct mp_catalog_live *items;
             uint32_t count;
         } live;
+        struct mp_slice topics; /* a MessagePack array of texts; copied */
     };
 };
 
@@ -267,8 +275,26 @@ struct mp_catalog_about {
     uint32_t workers;
     struct mp_slice version;
     struct mp_slice resources; /* a MessagePack array of names */
+    struct mp_slice topics;    /* the same of patterns; empty: there are none */
 };
 bool mp_catalog_about(const struct mp_catalog *c, uint32_t node, struct mp_catalog_about *out);
+
+/* --- topics --- */
+
+/* A member whose patterns may be others since it was last asked for here, or who came or went. */
+struct mp_catalog_interest {
+    uint32_t node;
+    bool is_live;
+    struct mp_slice topics; /* as above; empty: nothing is to go there (any more) */
+};
+/* One by one; false when there is none. */
+bool mp_catalog_take_interest(struct mp_catalog *c, struct mp_catalog_interest *out);
+/* A member's interest is to be taken again. */
+void mp_catalog_note_interest(struct mp_catalog *c, uint32_t node);
+/* The functions that are called with messages, one by one: *key is 0 at first. Of one name it is
+ * the one that a caller without wishes gets. NULL at the end. */
+const struct mp_catalog_function *mp_catalog_next_subscribed(const struct mp_catalog *c,
+                                                             uint32_t *key);
 
 /* --- telling other nodes --- */
 

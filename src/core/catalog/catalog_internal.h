@@ -3,7 +3,7 @@
  *   catalog.c    its life, this node's own entry, steps
  *   modules.c    modules, their functions, which nodes hold them
  *   deployed.c   deployed modules
- *   members.c    nodes, their resources, those that are forgotten
+ *   members.c    nodes, their resources and topics, those that are forgotten
  *   entries.c    what other nodes say: checked, then merged
  *   exchange.c   what is said to other nodes
  *   find.c, explain.c, documents.c   answers
@@ -47,6 +47,7 @@ struct mp_catalog_member {
     mp_time since;   /* of its state */
     uint64_t listed; /* the generation that membership lists; 0: any */
     bool has_entry;
+    bool has_news; /* of its topics; see mp_catalog_take_interest */
     /* its entry */
     uint64_t generation;
     uint64_t counter;

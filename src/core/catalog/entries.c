@@ -1,9 +1,11 @@
 /* What other nodes say, merged. On the wire it is a map:
  *
  *   entries  [[owner, generation, counter,
- *              {workers, version, resources: [name…]},
+ *              {workers, version, resources: [name…], topics: [pattern…]},
  *              [[module, hash, version, is a pipeline]…]]…]
  *   modules  [[hash, module, version, metadata]…]
+ *
+ * `topics` is left out where there are none.
  *
  * An entry is checked as a whole before anything of it is taken in, and kept as it came, since it
  * goes on to others. A malformed one is dropped, the rest of the message is not. Everything of an
@@ -16,6 +18,7 @@
 #include "src/base/limits.h"
 #include "src/core/catalog/catalog_internal.h"
 #include "src/wire/msgpack.h"
+#include "src/wire/topic.h"
 
 static_assert(sizeof(struct mp_catalog_hex) == 2 * MP_HASH_BYTES_MAX, "room for all digits");
 
@@ -155,6 +158,36 @@ static const char *check_modules(struct mp_catalog *c, struct entry *e)
     return NULL;
 }
 
+/* An entry of a node without subscribers, or of one that knows no topics, has none. */
+static const char *check_topics(struct mp_slice map, struct entry *e)
+{
+    uint32_t count;
+    struct mp_mp_reader r;
+    if (mp_mp_map_get(map, mp_slice_str("topics"), &e->said.topics) != MP_OK) {
+        e->said.topics = (struct mp_slice){0};
+        return NULL;
+    }
+    if (mp_mp_get_array(e->said.topics, &count, &r) != MP_OK)
+        return "an entry's topics are no list";
+    struct mp_slice last = {0};
+    size_t size = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct mp_slice pattern;
+        char bytes[8]; /* what is wrong with it nobody is told */
+        struct mp_text message;
+        mp_text_init(&message, bytes, sizeof(bytes));
+        if (mp_catalog_take_str(&r, &pattern) != MP_OK ||
+            mp_topic_pattern_check(pattern, &message) != MP_OK ||
+            mp_slice_compare(last, pattern) >= 0)
+            return "an entry's topics are no patterns in ascending order";
+        last = pattern;
+        size += pattern.size;
+    }
+    if (count > MP_TOPIC_INTEREST_MAX || size > MP_TOPIC_INTEREST_BYTES_MAX)
+        return "an entry has too many topics";
+    return NULL;
+}
+
 static const char *check_said(struct mp_slice map, struct entry *e)
 {
     struct mp_slice value;
@@ -178,7 +211,7 @@ static const char *check_said(struct mp_slice map, struct entry *e)
         if (mp_catalog_take_str(&r, &name) != MP_OK || !mp_slice_is_name(name))
             return "an entry has a resource whose name is not acceptable";
     }
-    return NULL;
+    return check_topics(map, e);
 }
 
 /* Reads and checks an entry; why it is malformed, or NULL. */
@@ -325,6 +358,7 @@ static void commit(struct mp_catalog *c, uint32_t node, const struct entry *e, s
 {
     struct mp_catalog_member *m = &c->members[node];
     const uint8_t *bytes = p->block + (p->size - e->bytes.size);
+    bool had_same_topics = mp_slice_equal(m->said.topics, e->said.topics);
     p->resource_count = drop_repeated(c, p->resources, p->resource_count);
     p->module_count = mp_catalog_sort_unique(c, p->modules, p->module_count);
     mp_catalog_clear_entry(c, node);
@@ -337,6 +371,9 @@ static void commit(struct mp_catalog *c, uint32_t node, const struct entry *e, s
         mp_slice_of(bytes + (e->said.version.data - e->bytes.data), e->said.version.size);
     m->said.resources =
         mp_slice_of(bytes + (e->said.resources.data - e->bytes.data), e->said.resources.size);
+    if (e->said.topics.size != 0)
+        m->said.topics =
+            mp_slice_of(bytes + (e->said.topics.data - e->bytes.data), e->said.topics.size);
     m->resources = p->resources;
     m->resource_count = p->resource_count;
     m->modules = p->modules;
@@ -347,6 +384,8 @@ static void commit(struct mp_catalog *c, uint32_t node, const struct entry *e, s
         c->records[m->modules[i]].is_pinned = false;
         mp_catalog_add_holder(c, m->modules[i], node);
     }
+    if (!had_same_topics)
+        mp_catalog_note_interest(c, node);
     mp_catalog_count_in(c, node);
     mp_catalog_drop_tombstone(c, m->name);
 }

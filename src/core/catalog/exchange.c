@@ -40,13 +40,18 @@ static enum mp_err put_own_entry(const struct mp_catalog *c, struct mp_buf *out)
 {
     const struct mp_catalog_member *self = &c->members[MP_CATALOG_SELF];
     MP_TRY(put_stamp(c, 5, out));
-    MP_TRY(mp_mp_put_map(out, 3));
+    bool has_topics = self->said.topics.size != 0;
+    MP_TRY(mp_mp_put_map(out, 3 + has_topics));
     MP_TRY(mp_mp_put_text(out, "workers"));
     MP_TRY(mp_mp_put_uint(out, self->said.workers));
     MP_TRY(mp_mp_put_text(out, "version"));
     MP_TRY(mp_mp_put_str(out, self->said.version));
     MP_TRY(mp_mp_put_text(out, "resources"));
     MP_TRY(mp_mp_put_raw(out, self->said.resources));
+    if (has_topics) {
+        MP_TRY(mp_mp_put_text(out, "topics"));
+        MP_TRY(mp_mp_put_raw(out, self->said.topics));
+    }
     MP_TRY(mp_mp_put_array(out, self->module_count));
     for (uint32_t i = 0; i < self->module_count; i++) {
         const struct mp_catalog_module *m = &c->modules[self->modules[i]];

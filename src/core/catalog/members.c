@@ -281,6 +281,9 @@ enum mp_err mp_catalog_set_member(struct mp_catalog *c, mp_time now,
             return MP_OK;
         m->state = ev->node.state;
         m->since = now;
+        if (m->state != MP_CATALOG_NODE_LIVE ||
+            !mp_has_defect(c->defects, MP_DEFECT_INTEREST_FORGOTTEN))
+            mp_catalog_note_interest(c, node);
         *changed = m->has_entry;
         return MP_OK;
     }
@@ -311,8 +314,11 @@ void mp_catalog_clear_entry(struct mp_catalog *c, uint32_t node)
     for (uint32_t i = 0; i < m->resource_count; i++)
         mp_catalog_release_resource(c, m->resources[i]);
     mp_alloc_free(c->alloc, m->block, m->block_size);
-    *m = (struct mp_catalog_member){
-        .name = m->name, .state = m->state, .since = m->since, .listed = m->listed};
+    *m = (struct mp_catalog_member){.name = m->name,
+                                    .state = m->state,
+                                    .since = m->since,
+                                    .listed = m->listed,
+                                    .has_news = m->has_news};
 }
 
 enum mp_err mp_catalog_forget_member(struct mp_catalog *c, uint32_t node, bool *changed)
@@ -326,10 +332,38 @@ enum mp_err mp_catalog_forget_member(struct mp_catalog *c, uint32_t node, bool *
     bool is_buried = m->has_entry && bury(c, m) == MP_OK;
     (void)mp_map_remove(&c->by_member, m->name);
     mp_catalog_clear_entry(c, node);
+    c->news_count -= m->has_news;
     if (!is_buried)
         free_name(c, &m->name);
     *m = (struct mp_catalog_member){0};
     return MP_OK;
+}
+
+/* --- topics --- */
+
+void mp_catalog_note_interest(struct mp_catalog *c, uint32_t node)
+{
+    c->news_count += !c->members[node].has_news;
+    c->members[node].has_news = true;
+    if (node < c->news_first)
+        c->news_first = node;
+}
+
+bool mp_catalog_take_interest(struct mp_catalog *c, struct mp_catalog_interest *out)
+{
+    if (c->news_count == 0)
+        return false;
+    uint32_t i = c->news_first;
+    while (!c->members[i].has_news)
+        i++;
+    struct mp_catalog_member *m = &c->members[i];
+    c->news_first = i + 1;
+    c->news_count--;
+    m->has_news = false;
+    *out = (struct mp_catalog_interest){.node = i, .is_live = mp_catalog_is_live(c, i)};
+    if (out->is_live)
+        out->topics = m->said.topics;
+    return true;
 }
 
 void mp_catalog_free_members(struct mp_catalog *c)

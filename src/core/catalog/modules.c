@@ -10,6 +10,7 @@
 #include "src/base/limits.h"
 #include "src/core/catalog/catalog_internal.h"
 #include "src/wire/msgpack.h"
+#include "src/wire/topic.h"
 
 static_assert(MP_MODULE_NAME_BYTES_MAX + 1 + 64 <= MP_FUNCTION_BYTES_MAX,
               "a function's name is its module's, a dot and a name");
@@ -94,6 +95,30 @@ static bool get_list(struct mp_slice map, const char *key, uint32_t *count, stru
            mp_mp_get_array(list, count, r) == MP_OK;
 }
 
+static bool is_pattern(struct mp_slice value)
+{
+    struct mp_slice text;
+    char bytes[8];
+    struct mp_text why;
+    mp_text_init(&why, bytes, sizeof(bytes)); /* its own node has said what is wrong with it */
+    return mp_mp_get_str(value, &text) == MP_OK && mp_topic_pattern_check(text, &why) == MP_OK;
+}
+
+/* A pattern of topics, or an array of some. */
+static bool are_patterns(struct mp_slice value)
+{
+    uint32_t count;
+    struct mp_mp_reader r;
+    if (mp_mp_get_array(value, &count, &r) != MP_OK)
+        return is_pattern(value);
+    bool is_good = count <= MP_SUBSCRIBE_MAX;
+    for (uint32_t i = 0; is_good && i < count; i++) {
+        struct mp_slice item;
+        is_good = mp_mp_take(&r, &item) == MP_OK && is_pattern(item);
+    }
+    return is_good;
+}
+
 /* Why a function cannot be taken; NULL if it can. */
 static const char *check_function(struct mp_catalog *c, struct mp_slice map)
 {
@@ -107,11 +132,19 @@ static const char *check_function(struct mp_catalog *c, struct mp_slice map)
         mp_text_put_slice(&why, name);
         return c->why;
     }
-    if (!get_list(map, "needs", &needs, &r) || needs <= MP_NEEDS_MAX)
+    if (get_list(map, "needs", &needs, &r) && needs > MP_NEEDS_MAX) {
+        mp_text_put_slice(&why, name);
+        mp_text_put(&why, " needs more resources than ");
+        mp_text_put_uint(&why, MP_NEEDS_MAX);
+        return c->why;
+    }
+    struct mp_slice subscribe;
+    if (mp_mp_map_get(map, mp_slice_str("subscribe"), &subscribe) != MP_OK ||
+        are_patterns(subscribe))
         return NULL;
     mp_text_put_slice(&why, name);
-    mp_text_put(&why, " needs more resources than ");
-    mp_text_put_uint(&why, MP_NEEDS_MAX);
+    mp_text_put(&why, " subscribes to what is no pattern of topics, or to more than ");
+    mp_text_put_uint(&why, MP_SUBSCRIBE_MAX);
     return c->why;
 }
 
@@ -212,6 +245,8 @@ static enum mp_err read_function(struct mp_catalog *c, struct mp_slice module_na
     if (mp_mp_map_get(map, mp_slice_str("idempotent"), &value) == MP_OK &&
         mp_mp_get_bool(value, &f->is_idempotent) != MP_OK)
         f->is_idempotent = false;
+    if (mp_mp_map_get(map, mp_slice_str("subscribe"), &value) == MP_OK && are_patterns(value))
+        f->subscribe = value;
     return MP_OK;
 }
 
@@ -284,9 +319,11 @@ static void drop_function(struct mp_catalog *c, struct mp_catalog_function *f)
         rekey(&c->by_name, f->name, first != MP_CATALOG_NONE ? c->functions[first].name : f->name,
               first);
     free_name(c, f);
+    c->subscribed_count -= f->subscribe.size != 0;
     f->name = mp_slice_of(NULL, 0);
     f->metadata = f->name;
     f->needs = f->name;
+    f->subscribe = f->name;
 }
 
 /* Places for that many functions behind each other: those that a retired module left, or new ones.
@@ -328,6 +365,7 @@ static enum mp_err add_functions(struct mp_catalog *c, uint32_t module)
         c->functions[key].module = module;
         c->functions[key].index = i;
         m->function_count++;
+        c->subscribed_count += c->functions[key].subscribe.size != 0;
         err = chain(c, key);
     }
     if (err == MP_OK) {
@@ -690,6 +728,28 @@ bool mp_catalog_next_holder(const struct mp_catalog *c, uint32_t module, uint32_
             return true;
     }
     return false;
+}
+
+/* Whether callers without wishes get this one of all functions of its name. */
+static bool is_first_offered(const struct mp_catalog *c, const struct mp_catalog_function *f)
+{
+    uint32_t key;
+    if (!mp_map_get(&c->by_name, f->name, &key))
+        return false;
+    while (key != MP_CATALOG_NONE && !mp_catalog_is_offered(c, c->functions[key].module))
+        key = c->functions[key].next;
+    return key == f->key;
+}
+
+const struct mp_catalog_function *mp_catalog_next_subscribed(const struct mp_catalog *c,
+                                                             uint32_t *key)
+{
+    while (c->subscribed_count != 0 && *key < c->function_count) {
+        const struct mp_catalog_function *f = &c->functions[(*key)++];
+        if (f->subscribe.size != 0 && is_first_offered(c, f))
+            return f;
+    }
+    return NULL;
 }
 
 bool mp_catalog_is_offered(const struct mp_catalog *c, uint32_t module)

@@ -78,6 +78,7 @@ void mp_graph_call_free(struct mp_graph *g, uint32_t call)
         mp_assert(g->outstanding != 0 && g->outstanding_bytes >= c->args_bytes);
         g->outstanding--;
         g->outstanding_bytes -= c->args_bytes;
+        g->steps[c->step].out--;
     }
     if (c->state != MP_GRAPH_CALL_GIVEN_UP)
         list_remove(g, call);
@@ -155,6 +156,24 @@ static enum mp_err build(struct mp_graph *g, const struct mp_graph_call *c, stru
     return err;
 }
 
+/* The call is handed out now; after an earlier attempt it was waiting for that. */
+static void note_handed(struct mp_graph *g, struct mp_graph_call *c)
+{
+    struct mp_graph_step_record *s = &g->steps[c->step];
+    if (c->handed_at == MP_NEVER) {
+        c->began_at = g->now;
+    } else {
+        c->retry += g->now - c->handed_at;
+        s->retry += g->now - c->handed_at;
+    }
+    c->handed_at = g->now;
+    if (c->index == 0)
+        s->handed_at = g->now;
+    if (s->ready_at != MP_NEVER)
+        s->wait = g->now - s->ready_at;
+    s->ready_at = MP_NEVER;
+}
+
 static enum mp_err invoke(struct mp_graph *g, uint32_t call, struct built args)
 {
     struct mp_graph_call *c = &g->calls[call];
@@ -176,11 +195,12 @@ static enum mp_err invoke(struct mp_graph *g, uint32_t call, struct built args)
     c->state = MP_GRAPH_CALL_OUT;
     c->attempt++;
     c->serial = g->serial;
-    c->handed_at = g->now;
+    note_handed(g, c);
     c->args_bytes = args.size;
     c->has_holes = args.has_holes;
     g->outstanding++;
     g->outstanding_bytes += args.size;
+    s->out++;
     s->attempts++;
     e->invoke.invocation = c->invocation;
     e->invoke.step = c->step;
@@ -202,19 +222,23 @@ static enum mp_err invoke(struct mp_graph *g, uint32_t call, struct built args)
 enum mp_err mp_graph_call_begin(struct mp_graph *g, uint32_t step, uint32_t index,
                                 struct mp_slice item, struct mp_graph_miss *miss)
 {
-    struct mp_graph_call fields = {
-        .state = MP_GRAPH_CALL_QUEUED, .step = step, .index = index, .item = item};
+    struct mp_graph_call fields = {.state = MP_GRAPH_CALL_QUEUED,
+                                   .step = step,
+                                   .index = index,
+                                   .item = item,
+                                   .handed_at = MP_NEVER};
     struct built args;
     uint32_t call;
     enum mp_err err = build(g, &fields, &args, miss);
     if (err != MP_OK)
         return err;
-    if (g->steps[step].reruns != 0 && index == 0)
+    if (g->steps[step].reruns != 0 && index == 0) {
         fields.attempt = fields.uncounted = g->steps[step].attempts;
+        fields.handed_at = g->steps[step].handed_at;
+    }
     if (g->steps[step].state == MP_GRAPH_READY)
-        err = mp_graph_step_begin(g, step);
-    if (err == MP_OK)
-        err = call_new(g, fields, &call);
+        mp_graph_step_begin(g, step);
+    err = call_new(g, fields, &call);
     return err != MP_OK ? err : invoke(g, call, args);
 }
 
@@ -277,11 +301,18 @@ struct answer {
     uint32_t worker;
     uint64_t bytes_in;
     uint64_t bytes_moved;
-    const struct mp_graph_timing *timing;
+    struct mp_graph_timing timing;
+    uint32_t node_id; /* interned, by note_answer */
 };
 
-static enum mp_err note_answer(struct mp_graph *g, const struct mp_graph_call *c,
-                               const struct answer *a)
+static void add_timing(struct mp_graph_timing *sum, const struct mp_graph_timing *t)
+{
+    sum->queue += t->queue;
+    sum->network += t->network;
+    sum->run += t->run;
+}
+
+static enum mp_err note_answer(struct mp_graph *g, struct mp_graph_call *c, struct answer *a)
 {
     struct mp_graph_step_record *s = &g->steps[c->step];
     uint32_t node;
@@ -291,9 +322,10 @@ static enum mp_err note_answer(struct mp_graph *g, const struct mp_graph_call *c
         err = mp_graph_intern_near(g, a->version, s->plan_version, &version);
     if (err != MP_OK)
         return err;
-    s->timing.queue += a->timing->queue;
-    s->timing.network += a->timing->network;
-    s->timing.run += a->timing->run;
+    add_timing(&s->timing, &a->timing);
+    add_timing(&c->timing, &a->timing);
+    a->node_id = c->node = node;
+    c->worker = a->worker;
     s->bytes_in += a->bytes_in;
     g->bytes_moved += a->bytes_moved;
     if (version != 0)
@@ -317,34 +349,98 @@ static mp_duration pause_before(struct mp_graph *g, mp_duration first, uint32_t 
     return d / 2 + mp_rng_below(&g->rng, d - d / 2 + 1);
 }
 
-/* The call, which is in no queue and not out, gets another attempt after `delay`. */
-static enum mp_err pause(struct mp_graph *g, uint32_t call, struct mp_slice error,
-                         mp_duration delay)
+static struct mp_graph_try try_of(const struct mp_graph_call *c, const struct answer *a)
 {
-    enum mp_err err = mp_graph_tell_retried(g, &g->calls[call], error, delay);
-    g->calls[call].state = MP_GRAPH_CALL_PAUSED;
-    return err != MP_OK
-               ? err
-               : mp_heap_set(&g->timers, g->timer_places, call, mp_time_add(g->now, delay));
+    return (struct mp_graph_try){.attempt = c->attempt,
+                                 .index = c->index,
+                                 .node = a->node_id,
+                                 .worker = a->worker,
+                                 .handed_at = c->handed_at,
+                                 .timing = a->timing};
+}
+
+/* Keeps how the attempt failed, and what time it took for nothing. `delay` comes before the next.
+ */
+static enum mp_err note_failure(struct mp_graph *g, uint32_t call, const struct answer *a,
+                                struct mp_slice error, mp_duration delay, uint32_t *try)
+{
+    struct mp_graph_call *c = &g->calls[call];
+    struct mp_graph_try t = try_of(c, a);
+    t.delay = delay;
+    enum mp_err err = mp_graph_try_add(g, c->step, t, error, try);
+    if (err != MP_OK)
+        return err;
+    c->retry += g->now - c->handed_at;
+    g->steps[c->step].retry += g->now - c->handed_at;
+    c->handed_at = g->now;
+    return MP_OK;
+}
+
+/* The call, which is in no queue and not out, gets another attempt after `delay`. */
+static enum mp_err pause(struct mp_graph *g, uint32_t call, const struct answer *a,
+                         struct mp_slice error, mp_duration delay)
+{
+    struct mp_graph_call *c = &g->calls[call];
+    uint32_t try;
+    enum mp_err err = note_failure(g, call, a, error, delay, &try);
+    if (err != MP_OK)
+        return err;
+    mp_graph_tell_retried(g, c->step, c->attempt, try);
+    c->state = MP_GRAPH_CALL_PAUSED;
+    return mp_heap_set(&g->timers, g->timer_places, call, mp_time_add(g->now, delay));
+}
+
+/* An element has ended: it may be the slowest so far. */
+static void note_element(struct mp_graph *g, const struct mp_graph_call *c)
+{
+    struct mp_graph_element *slowest = &g->steps[c->step].items->slowest;
+    if (slowest->index != 0 && g->now - c->began_at <= slowest->ended_at - slowest->began_at)
+        return;
+    *slowest = (struct mp_graph_element){.index = c->index,
+                                         .node = c->node,
+                                         .worker = c->worker,
+                                         .attempts = c->attempt,
+                                         .began_at = c->began_at,
+                                         .ended_at = g->now,
+                                         .timing = c->timing,
+                                         .retry = c->retry};
+}
+
+/* Of a step that needed several attempts the one that succeeded is kept too. */
+static enum mp_err note_success(struct mp_graph *g, const struct mp_graph_call *c,
+                                const struct answer *a)
+{
+    uint32_t try;
+    if (c->index != 0)
+        note_element(g, c);
+    else if (g->steps[c->step].tries)
+        return mp_graph_try_add(g, c->step, try_of(c, a), (struct mp_slice){0}, &try);
+    return MP_OK;
 }
 
 /* The attempt failed; `error` is the ERROR map as it will be shown. The call is in no queue and not
  * out. */
-static enum mp_err attempt_failed(struct mp_graph *g, uint32_t call, struct mp_slice error,
-                                  enum mp_code code, bool is_final)
+static enum mp_err attempt_failed(struct mp_graph *g, uint32_t call, const struct answer *a,
+                                  struct mp_slice error, enum mp_code code, bool is_final)
 {
     struct mp_graph_call *c = &g->calls[call];
     struct mp_graph_step_record *s = &g->steps[c->step];
+    uint32_t try;
     if (g->mode != MP_GRAPH_CANCELLING && !is_final && mp_code_is_retried(code) &&
         c->attempt - c->uncounted <= s->retries) {
         mp_duration delay = pause_before(g, s->backoff, c->attempt - c->uncounted);
-        s->tries++;
+        s->retries_made++;
         if (c->index != 0 && c->attempt == 1)
             s->items->retried++;
-        return pause(g, call, error, delay);
+        return pause(g, call, a, error, delay);
     }
+    enum mp_err err = note_failure(g, call, a, error, 0, &try);
+    if (err != MP_OK)
+        return err;
     uint32_t step = c->step;
     uint32_t index = c->index;
+    if (index != 0)
+        note_element(g, c);
     mp_graph_call_free(g, call);
     return index != 0 ? mp_graph_each_failed(g, step, index, error, code, false)
                       : mp_graph_step_fail(g, step, error, code, false);
@@ -357,6 +453,7 @@ static void bring_in(struct mp_graph *g, uint32_t call)
     mp_assert(c->state == MP_GRAPH_CALL_OUT);
     g->outstanding--;
     g->outstanding_bytes -= c->args_bytes;
+    g->steps[c->step].out--;
     mp_heap_remove(&g->timers, g->timer_places, call);
     c->state = MP_GRAPH_CALL_PAUSED;
 }
@@ -433,7 +530,7 @@ static enum mp_err fail_with(struct mp_graph *g, uint32_t call, const struct ans
     enum mp_err err = mp_fault_put(&g->message, &f);
     if (err == MP_OK)
         err = extend_error(g, &g->calls[call], a, mp_buf_slice(&g->message), &error);
-    return err != MP_OK ? err : attempt_failed(g, call, error, code, false);
+    return err != MP_OK ? err : attempt_failed(g, call, a, error, code, false);
 }
 
 /* A value that stayed with its holder: all that is kept of it is the form in its place. */
@@ -455,7 +552,8 @@ static enum mp_err take_held(struct mp_graph *g, uint32_t step, const struct mp_
     s->holder = holder;
     s->held = ev->completed.held;
     s->held_bytes = ev->completed.held_bytes;
-    return mp_graph_step_succeed(g, step, own);
+    mp_graph_step_succeed(g, step, own);
+    return MP_OK;
 }
 
 /* An element's value that stayed with its holder has to come: it is a part of the step's. */
@@ -470,10 +568,14 @@ static enum mp_err fetch_element(struct mp_graph *g, uint32_t call, const struct
     return err;
 }
 
-static enum mp_err take_result(struct mp_graph *g, uint32_t call, struct mp_slice value)
+static enum mp_err take_result(struct mp_graph *g, uint32_t call, const struct answer *a,
+                               struct mp_slice value)
 {
     uint32_t step = g->calls[call].step;
     uint32_t index = g->calls[call].index;
+    enum mp_err err = note_success(g, &g->calls[call], a);
+    if (err != MP_OK)
+        return err;
     mp_graph_call_free(g, call);
     if (value.size > g->config.value_bytes_max)
         return mp_graph_step_fail_large(g, step, index, "the result is");
@@ -482,8 +584,10 @@ static enum mp_err take_result(struct mp_graph *g, uint32_t call, struct mp_slic
     struct mp_slice own;
     if (!mp_graph_keep(g, value.size))
         return mp_graph_step_fail_kept(g, step);
-    enum mp_err err = mp_graph_copy(g, value, &own);
-    return err != MP_OK ? err : mp_graph_step_succeed(g, step, own);
+    err = mp_graph_copy(g, value, &own);
+    if (err == MP_OK)
+        mp_graph_step_succeed(g, step, own);
+    return err;
 }
 
 enum mp_err mp_graph_call_completed(struct mp_graph *g, const struct mp_graph_event *ev)
@@ -494,10 +598,11 @@ enum mp_err mp_graph_call_completed(struct mp_graph *g, const struct mp_graph_ev
                        .worker = ev->completed.worker,
                        .bytes_in = ev->completed.bytes_in,
                        .bytes_moved = ev->completed.bytes_moved,
-                       .timing = &ev->completed.timing};
+                       .timing = ev->completed.timing};
     if (!find_call(g, ev->completed.invocation, &call))
         return MP_EINVAL;
     mp_assert(!ev->completed.is_held || a.node.size != 0);
+    g->steps[g->calls[call].step].has_run = true;
     if (g->calls[call].state == MP_GRAPH_CALL_GIVEN_UP) {
         g->bytes_moved += a.bytes_moved;
         mp_graph_call_free(g, call);
@@ -513,12 +618,15 @@ enum mp_err mp_graph_call_completed(struct mp_graph *g, const struct mp_graph_ev
         return fail_with(g, call, &a, MP_CODE_INTERNAL, "BAD_RESULT",
                          "the result is not one well-formed value, or nested too deep");
     if (!ev->completed.is_held)
-        return take_result(g, call, ev->completed.value);
+        return take_result(g, call, &a, ev->completed.value);
     uint32_t step = g->calls[call].step;
     uint32_t index = g->calls[call].index;
     bool is_large = ev->completed.held_bytes > g->config.value_bytes_max;
     if (index != 0 && !is_large)
         return fetch_element(g, call, ev);
+    err = note_success(g, &g->calls[call], &a);
+    if (err != MP_OK)
+        return err;
     mp_graph_call_free(g, call);
     return is_large ? mp_graph_step_fail_large(g, step, index, "the result is")
                     : take_held(g, step, ev);
@@ -540,24 +648,24 @@ static enum mp_err lose_element(struct mp_graph *g, uint32_t call, const struct 
     if (err != MP_OK)
         return err;
     if (g->mode == MP_GRAPH_CANCELLING || !s->is_idempotent || c->losses >= MP_GRAPH_RERUNS_MAX)
-        return attempt_failed(g, call, error, MP_CODE_DATA_LOSS, false);
+        return attempt_failed(g, call, a, error, MP_CODE_DATA_LOSS, false);
     c->losses++;
     c->uncounted++;
-    s->tries++;
+    s->retries_made++;
     if (c->attempt == 1)
         s->items->retried++;
-    return pause(g, call, error, 0);
+    return pause(g, call, a, error, 0);
 }
 
 enum mp_err mp_graph_call_fetched(struct mp_graph *g, uint32_t call,
                                   const struct mp_graph_event *ev)
 {
-    static const struct mp_graph_timing none = {0};
     if (call >= g->calls_count || g->calls[call].state != MP_GRAPH_CALL_FETCHED ||
         g->calls[call].fetch != ev->fetched.fetch)
         return MP_OK; /* nobody wants it any more */
     struct mp_graph_call *c = &g->calls[call];
-    struct answer a = {.node = mp_graph_interned(g, c->holder), .timing = &none};
+    struct answer a = {
+        .node = mp_graph_interned(g, c->holder), .node_id = c->node, .worker = c->worker};
     if (ev->fetched.is_lost)
         return lose_element(g, call, &a);
     if (!mp_slice_equal(a.node, g->config.node))
@@ -566,21 +674,21 @@ enum mp_err mp_graph_call_fetched(struct mp_graph *g, uint32_t call,
         mp_graph_depth_check(ev->fetched.value, MP_DEPTH_MAX) != MP_OK)
         return fail_with(g, call, &a, MP_CODE_INTERNAL, "BAD_RESULT",
                          "the result is not one well-formed value, or nested too deep");
-    return take_result(g, call, ev->fetched.value);
+    return take_result(g, call, &a, ev->fetched.value);
 }
 
 /* The call could not get a value that stands for a hole. If its holder is known to be lost, the
  * step that made it runs again as soon as this one is to be handed out; else either that becomes
  * known or the value can be had, a little later. */
-static enum mp_err lose_input(struct mp_graph *g, uint32_t call, struct mp_slice error,
-                              bool never_began)
+static enum mp_err lose_input(struct mp_graph *g, uint32_t call, const struct answer *a,
+                              struct mp_slice error, bool never_began)
 {
     struct mp_graph_call *c = &g->calls[call];
     bool is_known = mp_graph_held_has_lost(g, c->step);
     if (g->mode == MP_GRAPH_CANCELLING || c->losses >= MP_GRAPH_LOST_PAUSES_MAX)
-        return attempt_failed(g, call, error, MP_CODE_DATA_LOSS, true);
+        return attempt_failed(g, call, a, error, MP_CODE_DATA_LOSS, true);
     c->losses++;
-    enum mp_err err = pause(g, call, error, is_known ? 0 : MP_MS(MP_GRAPH_LOST_PAUSE_MS));
+    enum mp_err err = pause(g, call, a, error, is_known ? 0 : MP_MS(MP_GRAPH_LOST_PAUSE_MS));
     if (never_began)
         c->attempt--;
     else
@@ -590,11 +698,15 @@ static enum mp_err lose_input(struct mp_graph *g, uint32_t call, struct mp_slice
 
 /* A held value lacks what a reference names. The step fails as if that had been seen here, all of
  * it: the holes of every element are the same. */
-static enum mp_err miss_input(struct mp_graph *g, uint32_t call, const struct mp_fault *f)
+static enum mp_err miss_input(struct mp_graph *g, uint32_t call, const struct answer *a,
+                              const struct mp_fault *f)
 {
     uint32_t step = g->calls[call].step;
+    uint32_t try;
     struct mp_slice error;
     enum mp_err err = mp_graph_held_make_missing(g, step, f, &error);
+    if (err == MP_OK)
+        err = note_failure(g, call, a, error, 0, &try);
     if (err == MP_OK && g->calls[call].index != 0)
         err = mp_graph_each_give_up(g, step);
     else if (err == MP_OK)
@@ -611,20 +723,19 @@ enum mp_err mp_graph_call_failed(struct mp_graph *g, const struct mp_graph_event
                        .version = ev->failed.version,
                        .worker = ev->failed.worker,
                        .bytes_in = ev->failed.bytes_in,
-                       .bytes_moved = ev->failed.bytes_moved,
-                       .timing = &ev->failed.timing};
+                       .bytes_moved = ev->failed.bytes_moved};
     if (!find_call(g, ev->failed.invocation, &call))
         return MP_EINVAL;
     struct mp_graph_call *c = &g->calls[call];
+    g->steps[c->step].has_run |= !ev->failed.never_began;
+    g->steps[c->step].unconfirmed += !ev->failed.is_confirmed && !ev->failed.never_began;
     if (c->state == MP_GRAPH_CALL_GIVEN_UP) {
         g->bytes_moved += a.bytes_moved;
         mp_graph_call_free(g, call);
         return MP_OK;
     }
     bring_in(g, call);
-    struct mp_graph_timing timing =
-        time_of_failure(g, c, ev->failed.timing, ev->failed.never_began);
-    a.timing = &timing;
+    a.timing = time_of_failure(g, c, ev->failed.timing, ev->failed.never_began);
     if (ev->failed.never_began) {
         g->steps[c->step].attempts--;
         a.node = (struct mp_slice){0};
@@ -639,15 +750,15 @@ enum mp_err mp_graph_call_failed(struct mp_graph *g, const struct mp_graph_event
                          "the call failed with an error that cannot be read");
     if (c->has_holes && ev->failed.never_began && f.code == MP_CODE_INVALID_ARGUMENT &&
         mp_slice_is(f.reason, "MISSING_FIELD"))
-        return miss_input(g, call, &f);
+        return miss_input(g, call, &a, &f);
     err = extend_error(g, c, &a, ev->failed.error, &error);
     if (err != MP_OK)
         return err;
     bool may_repeat = ev->failed.never_began || g->steps[c->step].is_idempotent;
     if (c->has_holes && may_repeat && f.code == MP_CODE_DATA_LOSS &&
         mp_slice_is(f.reason, "RESULT_LOST"))
-        return lose_input(g, call, error, ev->failed.never_began);
-    return attempt_failed(g, call, error, f.code, f.is_final);
+        return lose_input(g, call, &a, error, ev->failed.never_began);
+    return attempt_failed(g, call, &a, error, f.code, f.is_final);
 }
 
 /* --- time --- */
@@ -655,8 +766,7 @@ enum mp_err mp_graph_call_failed(struct mp_graph *g, const struct mp_graph_event
 /* No answer came even after the deadline: the attempt is lost, its record stays for the answer. */
 static enum mp_err lose_attempt(struct mp_graph *g, uint32_t call)
 {
-    static const struct mp_graph_timing none = {0};
-    struct answer a = {.timing = &none};
+    struct answer a = {0};
     struct mp_graph_call again = g->calls[call];
     uint32_t other;
     enum mp_err err = mp_graph_call_give_up(g, call);

@@ -185,6 +185,7 @@ static enum mp_err load_names(struct mp_graph *g, struct mp_slice list)
         enum mp_err err = mp_mp_take(&r, &body);
         mp_assert(err == MP_OK);
         g->steps[i].started_at = MP_NEVER;
+        g->steps[i].ready_at = MP_NEVER;
         g->steps[i].result = body; /* until the second pass */
         err = load_name(g, i, body);
         if (err != MP_OK)

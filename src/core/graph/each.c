@@ -96,7 +96,9 @@ static enum mp_err assemble(struct mp_graph *g, uint32_t step)
     if (err == MP_OK)
         err = mp_graph_copy(g, mp_buf_slice(&out), &result);
     mp_buf_fini(&out);
-    return err != MP_OK ? err : mp_graph_step_succeed(g, step, result);
+    if (err == MP_OK)
+        mp_graph_step_succeed(g, step, result);
+    return err;
 }
 
 static enum mp_err end_if_done(struct mp_graph *g, uint32_t step)
@@ -120,9 +122,8 @@ static enum mp_err element_ended(struct mp_graph *g, uint32_t step)
     struct mp_graph_each *e = g->steps[step].items;
     mp_assert(e->active != 0);
     e->active--;
-    enum mp_err err = mp_graph_tell_progress(g, step);
-    if (err == MP_OK)
-        err = end_if_done(g, step);
+    mp_graph_tell_progress(g, step);
+    enum mp_err err = end_if_done(g, step);
     if (err == MP_OK && mp_graph_each_has_more(g, step))
         mp_graph_step_queue(g, step);
     return err;
@@ -325,10 +326,9 @@ static enum mp_err begin_elements(struct mp_graph *g, uint32_t step)
     if (!e->states)
         return MP_ENOMEM;
     memset(e->states, 0, e->total * sizeof(*e->states));
-    err = mp_graph_step_begin(g, step);
-    if (err == MP_OK)
-        mp_graph_step_queue(g, step);
-    return err;
+    mp_graph_step_begin(g, step);
+    mp_graph_step_queue(g, step);
+    return MP_OK;
 }
 
 enum mp_err mp_graph_each_begin(struct mp_graph *g, uint32_t step)
@@ -345,6 +345,9 @@ enum mp_err mp_graph_each_begin(struct mp_graph *g, uint32_t step)
     s->items->calls_first = MP_GRAPH_NONE;
     mp_buf_init(&s->items->values, g->alloc, 0);
     mp_buf_init(&s->items->list_bytes, g->alloc, 0);
+    if (s->reruns != 0)
+        s->retry += g->now - s->handed_at;
+    s->handed_at = g->now;
     if (s->concurrency == 0)
         s->concurrency = s->workers == 0 ? 4 : 4 * s->workers;
     enum mp_err err = find_list(g, step, &list, &miss);
@@ -364,6 +367,6 @@ enum mp_err mp_graph_each_begin(struct mp_graph *g, uint32_t step)
     s->items->total = count;
     if (count != 0)
         return begin_elements(g, step);
-    err = mp_graph_step_begin(g, step);
-    return err != MP_OK ? err : assemble(g, step);
+    mp_graph_step_begin(g, step);
+    return assemble(g, step);
 }

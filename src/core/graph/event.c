@@ -1,48 +1,107 @@
-/* What watchers of a run are told as it happens: maps with event, run_id, seq, at_ms first. Steps
- * with `each` are told as one step, with some progress, not element by element. */
+/* What happens in a run, in order: a log that is always kept, since a watcher may come at any time,
+ * also after the end, and is told the same as one who was there. An entry is a kind, a step and two
+ * numbers; the map that a watcher gets is made of it and of the step's record, which does not
+ * change any more once its end is told. So telling costs next to nothing, and nothing at all is
+ * made for nobody.
+ *
+ * Steps with `each` are told as one step, with some progress, not element by element. Room for what
+ * every step has to tell is there from the start; for the rest the log grows, and what finds no
+ * room is left out: nothing depends on it. */
 #include "src/core/graph/graph_internal.h"
 
 #define HEAD_PAIRS 4
 
-struct telling {
-    struct mp_graph *g;
-    struct mp_graph_effect *effect;
-    size_t before;
-    struct mp_out o;
-};
+static const char *const names[] = {[MP_GRAPH_TOLD_RUN_STARTED] = "run_started",
+                                    [MP_GRAPH_TOLD_STEP_STARTED] = "step_started",
+                                    [MP_GRAPH_TOLD_STEP_SUCCEEDED] = "step_succeeded",
+                                    [MP_GRAPH_TOLD_STEP_FAILED] = "step_failed",
+                                    [MP_GRAPH_TOLD_STEP_SKIPPED] = "step_skipped",
+                                    [MP_GRAPH_TOLD_STEP_RETRIED] = "step_retried",
+                                    [MP_GRAPH_TOLD_STEP_PROGRESS] = "step_progress",
+                                    [MP_GRAPH_TOLD_LEVEL_COMPLETED] = "level_completed",
+                                    [MP_GRAPH_TOLD_RUN_FINISHED] = "run_finished"};
 
-static bool tell_begin(struct mp_graph *g, struct telling *t, const char *event, uint32_t pairs)
+/* --- telling --- */
+
+void mp_graph_log_reserve(struct mp_graph *g)
 {
-    t->g = g;
-    t->before = g->scratch.size;
-    t->o = mp_out_of(&g->scratch);
-    t->effect = mp_graph_effect_add(g, MP_GRAPH_EVENT);
-    if (!t->effect)
-        return false;
-    mp_out_map(&t->o, HEAD_PAIRS + pairs);
-    mp_out_text(&t->o, "event");
-    mp_out_text(&t->o, event);
-    mp_out_text(&t->o, "run_id");
-    mp_out_str(&t->o, g->config.run_id);
-    mp_out_text(&t->o, "seq");
-    mp_out_uint(&t->o, ++g->event_seq);
-    mp_out_text(&t->o, "at_ms");
-    mp_out_ms(&t->o, g->now - g->began_at);
-    return true;
+    uint32_t need = 2 * g->count + g->levels + 2;
+    struct mp_graph_told *log = mp_graph_grow(g, g->log, &g->log_capacity, sizeof(*log), need);
+    g->log = log ? log : g->log;
 }
 
-/* An event that could not be written never happened: numbers stay without gaps. */
-static enum mp_err tell_end(struct telling *t)
+static void tell(struct mp_graph *g, enum mp_graph_told_kind kind, uint32_t step, uint32_t a,
+                 uint32_t b)
 {
-    if (t->o.err == MP_OK) {
-        t->effect->event.body.size = t->g->scratch.size - t->before;
-        return MP_OK;
+    if (g->log_count == g->log_capacity) {
+        struct mp_graph_told *log =
+            mp_graph_grow(g, g->log, &g->log_capacity, sizeof(*log), g->log_count + 1);
+        if (!log)
+            return;
+        g->log = log;
     }
-    t->g->scratch.size = t->before;
-    t->g->effects_count--;
-    t->g->event_seq--;
-    return t->o.err;
+    g->log[g->log_count++] =
+        (struct mp_graph_told){.at = g->now, .kind = (uint8_t)kind, .step = step, .a = a, .b = b};
 }
+
+void mp_graph_tell_run_started(struct mp_graph *g)
+{
+    tell(g, MP_GRAPH_TOLD_RUN_STARTED, 0, 0, 0);
+}
+
+void mp_graph_tell_step_started(struct mp_graph *g, uint32_t step)
+{
+    const struct mp_graph_step_record *s = &g->steps[step];
+    tell(g, MP_GRAPH_TOLD_STEP_STARTED, step, s->has_each ? s->items->total : 0, 0);
+}
+
+void mp_graph_tell_step_ended(struct mp_graph *g, uint32_t step)
+{
+    enum mp_graph_state state = g->steps[step].state;
+    tell(g,
+         state == MP_GRAPH_DONE      ? MP_GRAPH_TOLD_STEP_SUCCEEDED
+         : state == MP_GRAPH_SKIPPED ? MP_GRAPH_TOLD_STEP_SKIPPED
+                                     : MP_GRAPH_TOLD_STEP_FAILED,
+         step, 0, 0);
+}
+
+void mp_graph_tell_retried(struct mp_graph *g, uint32_t step, uint32_t attempt, uint32_t try)
+{
+    struct mp_graph_step_record *s = &g->steps[step];
+    /* A list whose every element fails would drown the rest. */
+    if (g->tries[try].index != 0 && s->retries_told++ >= MP_GRAPH_PROGRESS_PARTS)
+        return;
+    if (g->retries_told >= MP_GRAPH_RETRIES_TOLD)
+        return;
+    uint32_t before = g->log_count;
+    tell(g, MP_GRAPH_TOLD_STEP_RETRIED, step, try, attempt);
+    g->tries[try].is_told = g->log_count != before;
+    g->retries_told += g->tries[try].is_told;
+}
+
+void mp_graph_tell_progress(struct mp_graph *g, uint32_t step)
+{
+    struct mp_graph_each *e = g->steps[step].items;
+    uint64_t done = (uint64_t)e->succeeded + e->failed + e->skipped;
+    uint32_t part = (uint32_t)(done * MP_GRAPH_PROGRESS_PARTS / e->total);
+    if (part <= e->told || done == e->total)
+        return;
+    e->told = part;
+    tell(g, MP_GRAPH_TOLD_STEP_PROGRESS, step, (uint32_t)done, e->total);
+}
+
+void mp_graph_tell_level(struct mp_graph *g, uint32_t level)
+{
+    tell(g, MP_GRAPH_TOLD_LEVEL_COMPLETED, level, g->done_before, 0);
+    g->done_before += mp_graph_count_done(g, level);
+}
+
+void mp_graph_tell_run_finished(struct mp_graph *g)
+{
+    tell(g, MP_GRAPH_TOLD_RUN_FINISHED, 0, 0, 0);
+}
+
+/* --- bodies --- */
 
 static void put_text(struct mp_out *o, const char *key, struct mp_slice value)
 {
@@ -56,177 +115,186 @@ static void put_uint(struct mp_out *o, const char *key, uint64_t value)
     mp_out_uint(o, value);
 }
 
-enum mp_err mp_graph_tell_run_started(struct mp_graph *g)
+static void put_head(struct mp_graph *g, struct mp_out *o, uint64_t seq, uint32_t pairs)
 {
-    struct telling t;
-    if (!g->config.has_events)
-        return MP_OK;
-    if (!tell_begin(g, &t, "run_started", 3))
-        return MP_ENOMEM;
-    put_text(&t.o, "name", g->name);
-    put_uint(&t.o, "steps", g->count);
-    put_uint(&t.o, "levels", g->levels);
-    return tell_end(&t);
+    const struct mp_graph_told *t = &g->log[seq - 1];
+    mp_out_map(o, HEAD_PAIRS + pairs);
+    mp_out_text(o, "event");
+    mp_out_text(o, names[t->kind]);
+    mp_out_text(o, "run_id");
+    mp_out_str(o, g->config.run_id);
+    put_uint(o, "seq", seq);
+    mp_out_text(o, "at_ms");
+    mp_out_ms(o, t->at - g->began_at);
 }
 
-enum mp_err mp_graph_tell_step_started(struct mp_graph *g, uint32_t step)
+static void put_run_started(struct mp_graph *g, struct mp_out *o, uint64_t seq)
 {
-    const struct mp_graph_step_record *s = &g->steps[step];
-    struct telling t;
-    if (!g->config.has_events)
-        return MP_OK;
-    if (!tell_begin(g, &t, "step_started", 5 + s->has_each))
-        return MP_ENOMEM;
-    put_text(&t.o, "step", s->name);
-    put_text(&t.o, "call", s->fun);
-    put_uint(&t.o, "level", s->level);
-    put_text(&t.o, "node", mp_graph_interned(g, s->plan_node));
-    put_uint(&t.o, "attempt", 1);
+    bool is_resumed = g->config.resumed_from.size != 0;
+    put_head(g, o, seq, 3 + is_resumed);
+    put_text(o, "name", g->name);
+    put_uint(o, "steps", g->count);
+    put_uint(o, "levels", g->levels);
+    if (is_resumed)
+        put_text(o, "resumed_from", g->config.resumed_from);
+}
+
+static void put_step_started(struct mp_graph *g, struct mp_out *o, uint64_t seq)
+{
+    const struct mp_graph_step_record *s = &g->steps[g->log[seq - 1].step];
+    put_head(g, o, seq, 5 + s->has_each);
+    put_text(o, "step", s->name);
+    put_text(o, "call", s->fun);
+    put_uint(o, "level", s->level);
+    put_text(o, "node", mp_graph_interned(g, s->plan_node));
+    put_uint(o, "attempt", 1);
     if (s->has_each)
-        put_uint(&t.o, "total", s->items->total);
-    return tell_end(&t);
+        put_uint(o, "total", g->log[seq - 1].a);
 }
 
-static enum mp_err tell_succeeded(struct mp_graph *g, const struct mp_graph_step_record *s)
+static void put_succeeded(struct mp_graph *g, struct mp_out *o, uint64_t seq)
 {
-    struct telling t;
-    if (!tell_begin(g, &t, "step_succeeded", 11u + s->is_defaulted + (s->error.size != 0)))
-        return MP_ENOMEM;
-    put_text(&t.o, "step", s->name);
-    put_uint(&t.o, "level", s->level);
-    put_text(&t.o, "node", mp_graph_interned(g, s->node));
-    put_uint(&t.o, "worker", s->worker);
-    put_uint(&t.o, "attempts", s->attempts);
-    mp_out_text(&t.o, "queue_ms");
-    mp_out_ms(&t.o, s->timing.queue);
-    mp_out_text(&t.o, "network_ms");
-    mp_out_ms(&t.o, s->timing.network);
-    mp_out_text(&t.o, "run_ms");
-    mp_out_ms(&t.o, s->timing.run);
-    put_uint(&t.o, "bytes_in", s->bytes_in);
-    put_uint(&t.o, "bytes_out", s->bytes_out);
-    mp_out_text(&t.o, "result");
-    mp_graph_put_result(&t.o, s);
+    const struct mp_graph_step_record *s = &g->steps[g->log[seq - 1].step];
+    put_head(g, o, seq, 11u + s->is_defaulted + (s->error.size != 0));
+    put_text(o, "step", s->name);
+    put_uint(o, "level", s->level);
+    put_text(o, "node", mp_graph_interned(g, s->node));
+    put_uint(o, "worker", s->worker);
+    put_uint(o, "attempts", s->attempts);
+    mp_out_text(o, "queue_ms");
+    mp_out_ms(o, s->timing.queue);
+    mp_out_text(o, "network_ms");
+    mp_out_ms(o, s->timing.network);
+    mp_out_text(o, "run_ms");
+    mp_out_ms(o, s->timing.run);
+    put_uint(o, "bytes_in", s->bytes_in);
+    put_uint(o, "bytes_out", s->bytes_out);
+    mp_out_text(o, "result");
+    mp_graph_put_result(o, s);
     if (s->is_defaulted) {
-        mp_out_text(&t.o, "defaulted");
-        mp_out_bool(&t.o, true);
+        mp_out_text(o, "defaulted");
+        mp_out_bool(o, true);
     }
     if (s->error.size != 0) {
-        mp_out_text(&t.o, "error");
-        mp_out_raw(&t.o, s->error);
+        mp_out_text(o, "error");
+        mp_out_raw(o, s->error);
     }
-    return tell_end(&t);
 }
 
-static enum mp_err tell_failed(struct mp_graph *g, const struct mp_graph_step_record *s)
+static void put_failed(struct mp_graph *g, struct mp_out *o, uint64_t seq)
 {
-    struct telling t;
-    if (!tell_begin(g, &t, "step_failed", 6))
-        return MP_ENOMEM;
-    put_text(&t.o, "step", s->name);
-    put_uint(&t.o, "level", s->level);
-    put_text(&t.o, "node", mp_graph_interned(g, s->node));
-    put_uint(&t.o, "attempts", s->attempts);
-    put_text(&t.o, "status", mp_slice_str(mp_graph_state_name(s->state)));
-    mp_out_text(&t.o, "error");
-    mp_out_raw(&t.o, s->error);
-    return tell_end(&t);
+    const struct mp_graph_step_record *s = &g->steps[g->log[seq - 1].step];
+    put_head(g, o, seq, 6);
+    put_text(o, "step", s->name);
+    put_uint(o, "level", s->level);
+    put_text(o, "node", mp_graph_interned(g, s->node));
+    put_uint(o, "attempts", s->attempts);
+    put_text(o, "status", mp_slice_str(mp_graph_state_name(s->state)));
+    mp_out_text(o, "error");
+    mp_out_raw(o, s->error);
 }
 
-static enum mp_err tell_skipped(struct mp_graph *g, const struct mp_graph_step_record *s)
+static void put_skipped(struct mp_graph *g, struct mp_out *o, uint64_t seq)
 {
-    struct telling t;
+    const struct mp_graph_step_record *s = &g->steps[g->log[seq - 1].step];
     bool has_error = s->error.size != 0;
-    if (!tell_begin(g, &t, "step_skipped", 3 + (s->because_step < g->count) + has_error))
-        return MP_ENOMEM;
-    put_text(&t.o, "step", s->name);
-    put_uint(&t.o, "level", s->level);
-    put_text(&t.o, "because", mp_slice_str(mp_graph_because_name(s->because)));
+    put_head(g, o, seq, 3 + (s->because_step < g->count) + has_error);
+    put_text(o, "step", s->name);
+    put_uint(o, "level", s->level);
+    put_text(o, "because", mp_slice_str(mp_graph_because_name(s->because)));
     if (s->because_step < g->count)
-        put_text(&t.o, "because_step", g->steps[s->because_step].name);
+        put_text(o, "because_step", g->steps[s->because_step].name);
     if (has_error) {
-        mp_out_text(&t.o, "error");
-        mp_out_raw(&t.o, s->error);
+        mp_out_text(o, "error");
+        mp_out_raw(o, s->error);
     }
-    return tell_end(&t);
 }
 
-enum mp_err mp_graph_tell_step_ended(struct mp_graph *g, uint32_t step)
+static void put_retried(struct mp_graph *g, struct mp_out *o, uint64_t seq)
 {
-    const struct mp_graph_step_record *s = &g->steps[step];
-    if (!g->config.has_events)
-        return MP_OK;
-    if (s->state == MP_GRAPH_DONE)
-        return tell_succeeded(g, s);
-    return s->state == MP_GRAPH_SKIPPED ? tell_skipped(g, s) : tell_failed(g, s);
+    const struct mp_graph_told *t = &g->log[seq - 1];
+    const struct mp_graph_try *try = &g->tries[t->a];
+    put_head(g, o, seq, 4 + (try->index != 0));
+    put_text(o, "step", g->steps[t->step].name);
+    if (try->index != 0)
+        put_uint(o, "index", try->index);
+    put_uint(o, "attempt", t->b);
+    mp_out_text(o, "error");
+    mp_out_raw(o, try->error);
+    mp_out_text(o, "delay_ms");
+    mp_out_ms(o, try->delay);
 }
 
-enum mp_err mp_graph_tell_retried(struct mp_graph *g, const struct mp_graph_call *c,
-                                  struct mp_slice error, mp_duration delay)
+static void put_progress(struct mp_graph *g, struct mp_out *o, uint64_t seq)
 {
-    struct mp_graph_step_record *s = &g->steps[c->step];
-    struct telling t;
-    if (!g->config.has_events)
-        return MP_OK;
-    /* A list whose every element fails would drown the rest. */
-    if (c->index != 0 && s->retries_told++ >= MP_GRAPH_PROGRESS_PARTS)
-        return MP_OK;
-    if (!tell_begin(g, &t, "step_retried", 4 + (c->index != 0)))
-        return MP_ENOMEM;
-    put_text(&t.o, "step", s->name);
-    if (c->index != 0)
-        put_uint(&t.o, "index", c->index);
-    put_uint(&t.o, "attempt", c->attempt);
-    mp_out_text(&t.o, "error");
-    mp_out_raw(&t.o, error);
-    mp_out_text(&t.o, "delay_ms");
-    mp_out_ms(&t.o, delay);
-    return tell_end(&t);
+    const struct mp_graph_told *t = &g->log[seq - 1];
+    put_head(g, o, seq, 3);
+    put_text(o, "step", g->steps[t->step].name);
+    put_uint(o, "done", t->a);
+    put_uint(o, "total", t->b);
 }
 
-enum mp_err mp_graph_tell_progress(struct mp_graph *g, uint32_t step)
+static void put_level(struct mp_graph *g, struct mp_out *o, uint64_t seq)
 {
-    const struct mp_graph_step_record *s = &g->steps[step];
-    struct mp_graph_each *e = s->items;
-    struct telling t;
-    uint64_t done = (uint64_t)e->succeeded + e->failed + e->skipped;
-    uint32_t part = (uint32_t)(done * MP_GRAPH_PROGRESS_PARTS / e->total);
-    if (!g->config.has_events || part <= e->told || done == e->total)
-        return MP_OK;
-    e->told = part;
-    if (!tell_begin(g, &t, "step_progress", 3))
-        return MP_ENOMEM;
-    put_text(&t.o, "step", s->name);
-    put_uint(&t.o, "done", done);
-    put_uint(&t.o, "total", e->total);
-    return tell_end(&t);
+    const struct mp_graph_told *t = &g->log[seq - 1];
+    put_head(g, o, seq, mp_graph_level_pairs(g));
+    mp_graph_put_level(g, o, t->step, t->a);
 }
 
-enum mp_err mp_graph_tell_level(struct mp_graph *g, uint32_t level)
+static void put_run_finished(struct mp_graph *g, struct mp_out *o, uint64_t seq)
 {
-    struct telling t;
-    if (!g->config.has_events)
-        return MP_OK;
-    if (!tell_begin(g, &t, "level_completed", mp_graph_level_pairs(g)))
-        return MP_ENOMEM;
-    mp_graph_put_level(g, &t.o, level);
-    return tell_end(&t);
+    put_head(g, o, seq, 4);
+    put_text(o, "status", mp_slice_str(mp_graph_status_name(g->status)));
+    mp_out_text(o, "output");
+    mp_out_raw(o, mp_buf_slice(&g->output_bytes));
+    mp_out_text(o, "error");
+    mp_out_raw(o, g->error);
+    mp_out_text(o, "summary");
+    if (mp_graph_summary_put(g, o) != MP_OK)
+        mp_assert(o->err != MP_OK);
 }
 
-enum mp_err mp_graph_tell_run_finished(struct mp_graph *g)
+uint64_t mp_graph_event_count(const struct mp_graph *g)
 {
-    struct telling t;
-    if (!g->config.has_events)
-        return MP_OK;
-    if (!tell_begin(g, &t, "run_finished", 4))
-        return MP_ENOMEM;
-    put_text(&t.o, "status", mp_slice_str(mp_graph_status_name(g->status)));
-    mp_out_text(&t.o, "output");
-    mp_out_raw(&t.o, mp_buf_slice(&g->output_bytes));
-    mp_out_text(&t.o, "error");
-    mp_out_raw(&t.o, g->error);
-    mp_out_text(&t.o, "summary");
-    if (mp_graph_summary_put(g, &t.o) != MP_OK)
-        mp_assert(t.o.err != MP_OK);
-    return tell_end(&t);
+    return g->log_count;
+}
+
+const char *mp_graph_event_name(const struct mp_graph *g, uint64_t seq)
+{
+    mp_assert(seq >= 1 && seq <= g->log_count);
+    return names[g->log[seq - 1].kind];
+}
+
+const char *mp_graph_event_name_of(uint32_t number)
+{
+    return number < MP_ARRAY_SIZE(names) ? names[number] : NULL;
+}
+
+bool mp_graph_event_is_success(const struct mp_graph *g, uint64_t seq, uint32_t *step)
+{
+    mp_assert(seq >= 1 && seq <= g->log_count);
+    *step = g->log[seq - 1].step;
+    return g->log[seq - 1].kind == MP_GRAPH_TOLD_STEP_SUCCEEDED;
+}
+
+enum mp_err mp_graph_put_event(struct mp_graph *g, uint64_t seq, struct mp_buf *out)
+{
+    static void (*const put[])(struct mp_graph *, struct mp_out *,
+                               uint64_t) = {[MP_GRAPH_TOLD_RUN_STARTED] = put_run_started,
+                                            [MP_GRAPH_TOLD_STEP_STARTED] = put_step_started,
+                                            [MP_GRAPH_TOLD_STEP_SUCCEEDED] = put_succeeded,
+                                            [MP_GRAPH_TOLD_STEP_FAILED] = put_failed,
+                                            [MP_GRAPH_TOLD_STEP_SKIPPED] = put_skipped,
+                                            [MP_GRAPH_TOLD_STEP_RETRIED] = put_retried,
+                                            [MP_GRAPH_TOLD_STEP_PROGRESS] = put_progress,
+                                            [MP_GRAPH_TOLD_LEVEL_COMPLETED] = put_level,
+                                            [MP_GRAPH_TOLD_RUN_FINISHED] = put_run_finished};
+    size_t before = out->size;
+    struct mp_out o = mp_out_of(out);
+    if (seq == 0 || seq > g->log_count || g->phase == MP_GRAPH_PHASE_DEAD)
+        return MP_EINVAL;
+    put[g->log[seq - 1].kind](g, &o, seq);
+    if (o.err != MP_OK)
+        out->size = before;
+    return o.err;
 }

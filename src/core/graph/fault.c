@@ -93,6 +93,15 @@ enum mp_err mp_graph_fault_add_resolver(struct mp_graph *g, uint32_t step, const
     return fault_store(g, MP_GRAPH_AT_STEP(step), true, &own);
 }
 
+void mp_graph_fault_drop_resolver(struct mp_graph *g, uint32_t step)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < g->faults_count; i++)
+        if (!g->faults[i].is_resolver || g->faults[i].step != MP_GRAPH_AT_STEP(step))
+            g->faults[kept++] = g->faults[i];
+    g->faults_count = kept;
+}
+
 enum mp_err mp_graph_fault_put_all(struct mp_graph *g, struct mp_buf *out)
 {
     mp_assert(g->faults_count != 0);

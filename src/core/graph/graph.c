@@ -5,7 +5,9 @@
  *   path.c template.c depth.c    references and the values they stand in
  *   run.c call.c each.c          steps, attempts and elements as they run
  *   held.c                       results that stay where they were made
- *   record.c summary.c event.c   what is told about it
+ *   event.c tries.c              what happened
+ *   record.c summary.c           what is told about it
+ *   receipt.c result.c           what a cancel came to; results of single steps
  *   plan.c preview.c out.c       the plan; large values; writing
  *
  * Running out of memory anywhere in a step throws that step's effects away, which nobody has seen
@@ -49,21 +51,25 @@ enum mp_err mp_graph_init(struct mp_graph *g, const struct mp_graph_config *cfg,
     g->ended_first = g->ended_last = MP_GRAPH_NONE;
     g->retry_first = g->retry_last = MP_GRAPH_NONE;
     g->again_first = MP_GRAPH_NONE;
+    g->ebb_first = MP_GRAPH_NONE;
     g->calls_free = MP_GRAPH_NONE;
+    g->tries_free = MP_GRAPH_NONE;
     mp_rng_init(&g->rng, seed);
     init_buffers(g, a);
-    enum mp_err err = mp_buf_reserve(&g->own_names, cfg->run_id.size + cfg->node.size + 1);
-    if (err == MP_OK)
-        err = mp_buf_append(&g->own_names, cfg->run_id);
-    if (err == MP_OK)
-        err = mp_buf_append(&g->own_names, cfg->node);
-    if (err != MP_OK) {
-        mp_graph_fini(g);
-        return MP_ENOMEM;
+    struct mp_slice *const names[] = {&g->config.run_id, &g->config.node, &g->config.resumed_from};
+    size_t size = 1;
+    for (size_t i = 0; i < MP_ARRAY_SIZE(names); i++)
+        size += names[i]->size;
+    enum mp_err err = mp_buf_reserve(&g->own_names, size);
+    for (size_t i = 0; err == MP_OK && i < MP_ARRAY_SIZE(names); i++) {
+        size_t at = g->own_names.size;
+        err = mp_buf_append(&g->own_names, *names[i]);
+        *names[i] = mp_slice_of(g->own_names.data + at, names[i]->size);
     }
-    g->config.run_id = mp_slice_of(g->own_names.data, cfg->run_id.size);
-    g->config.node = mp_slice_of(g->own_names.data + cfg->run_id.size, cfg->node.size);
-    return MP_OK;
+    if (err == MP_OK)
+        return MP_OK;
+    mp_graph_fini(g);
+    return MP_ENOMEM;
 }
 
 void *mp_graph_grow(struct mp_graph *g, void *p, uint32_t *capacity, size_t item, uint32_t need)
@@ -166,8 +172,6 @@ static void seal_effects(struct mp_graph *g)
         const uint8_t *bytes = g->scratch.data + g->offsets[i];
         if (e->kind == MP_GRAPH_INVOKE)
             e->invoke.args.data = bytes;
-        else if (e->kind == MP_GRAPH_EVENT)
-            e->event.body.data = bytes;
         else if (e->kind == MP_GRAPH_REFUSED)
             e->refused.error.data = bytes;
         else if (e->kind == MP_GRAPH_FINISHED)
@@ -260,8 +264,10 @@ static enum mp_err on_resolved(struct mp_graph *g, const struct mp_graph_event *
     g->resolves_left--;
     s->workers = ev->resolved.workers;
     s->is_idempotent = ev->resolved.is_idempotent;
-    if (ev->resolved.is_refused)
-        return mp_graph_fault_add_resolver(g, i, &ev->resolved.fault);
+    s->is_refused = ev->resolved.is_refused;
+    if (s->is_refused)
+        return s->is_preset && !s->is_gone ? MP_OK
+                                           : mp_graph_fault_add_resolver(g, i, &ev->resolved.fault);
     uint32_t before = i == 0 ? 0 : i - 1; /* most steps go where their neighbours go */
     enum mp_err err = mp_graph_intern_near(g, ev->resolved.version, g->steps[before].plan_version,
                                            &s->plan_version);
@@ -290,6 +296,31 @@ static enum mp_err on_running(struct mp_graph *g, const struct mp_graph_event *e
     return err != MP_OK ? err : mp_graph_advance(g);
 }
 
+/* Some step has no provider, but of so many faults this was not kept, and those that were kept are
+ * gone with the steps that are preset. */
+static enum mp_err add_dropped_fault(struct mp_graph *g)
+{
+    static const char reason[] = "UNKNOWN_FUNCTION";
+    for (uint32_t i = 0; g->faults_dropped != 0 && i < g->count; i++) {
+        if (!g->steps[i].is_refused || g->steps[i].is_preset)
+            continue;
+        const struct mp_fault f = {.code = MP_CODE_NOT_FOUND,
+                                   .reason = mp_slice_str(reason),
+                                   .message = mp_slice_str("nobody can run its function")};
+        return mp_graph_fault_add_resolver(g, i, &f);
+    }
+    return MP_OK;
+}
+
+static enum mp_err on_start(struct mp_graph *g)
+{
+    mp_graph_preset_settle(g);
+    enum mp_err err = g->faults_count == 0 ? add_dropped_fault(g) : MP_OK;
+    if (err != MP_OK)
+        return err;
+    return g->faults_count != 0 ? refuse(g) : mp_graph_start(g);
+}
+
 static enum mp_err take_event(struct mp_graph *g, const struct mp_graph_event *ev)
 {
     switch (g->phase) {
@@ -298,6 +329,10 @@ static enum mp_err take_event(struct mp_graph *g, const struct mp_graph_event *e
     case MP_GRAPH_PHASE_LOADED:
         if (ev->kind == MP_GRAPH_RESOLVED)
             return on_resolved(g, ev);
+        if (ev->kind == MP_GRAPH_PRESET)
+            return mp_graph_preset(g, ev);
+        if (ev->kind == MP_GRAPH_FROM)
+            return mp_graph_preset_from(g, ev);
         if (ev->kind == MP_GRAPH_TIMER || ev->kind == MP_GRAPH_LOST)
             return MP_OK;
         if (ev->kind == MP_GRAPH_CANCEL_RUN)
@@ -305,10 +340,10 @@ static enum mp_err take_event(struct mp_graph *g, const struct mp_graph_event *e
                                "the run was cancelled before it began");
         if (ev->kind != MP_GRAPH_START || g->resolves_left != 0)
             return MP_EINVAL;
-        return g->faults_count != 0 ? refuse(g) : mp_graph_start(g);
+        return on_start(g);
     case MP_GRAPH_PHASE_RUNNING:
         if (ev->kind == MP_GRAPH_LOAD || ev->kind == MP_GRAPH_RESOLVED ||
-            ev->kind == MP_GRAPH_START)
+            ev->kind == MP_GRAPH_FROM || ev->kind == MP_GRAPH_PRESET || ev->kind == MP_GRAPH_START)
             return MP_EINVAL;
         return on_running(g, ev);
     case MP_GRAPH_PHASE_OVER:
@@ -319,10 +354,17 @@ static enum mp_err take_event(struct mp_graph *g, const struct mp_graph_event *e
     return MP_ENOMEM;
 }
 
-static enum mp_err recover(struct mp_graph *g, uint64_t event_seq)
+/* The driver's mistake, which changed nothing. */
+static bool is_refusal(const struct mp_graph_event *ev, enum mp_err err)
+{
+    return err == MP_EINVAL || (ev->kind == MP_GRAPH_FROM && err == MP_ENOENT) ||
+           (ev->kind == MP_GRAPH_PRESET && (err == MP_ENOENT || err == MP_ETOOLARGE));
+}
+
+/* What has happened in the step stays in the log: it did happen. */
+static enum mp_err recover(struct mp_graph *g)
 {
     clear_effects(g);
-    g->event_seq = event_seq;
     if (g->has_begun)
         return mp_graph_collapse(g);
     return refuse_with(g, MP_CODE_RESOURCE_EXHAUSTED, "OUT_OF_MEMORY",
@@ -335,11 +377,12 @@ enum mp_err mp_graph_step(struct mp_graph *g, mp_time now, const struct mp_graph
     mp_assert(now >= g->now);
     g->now = now;
     g->serial++;
-    uint64_t event_seq = g->event_seq;
     clear_effects(g);
+    mp_graph_ebb(g);
     enum mp_err err = take_event(g, ev);
-    if (err != MP_OK && err != MP_EINVAL && g->phase != MP_GRAPH_PHASE_DEAD) {
-        err = recover(g, event_seq);
+    bool is_refused = is_refusal(ev, err);
+    if (err != MP_OK && !is_refused && g->phase != MP_GRAPH_PHASE_DEAD) {
+        err = recover(g);
         if (err != MP_OK)
             g->phase = MP_GRAPH_PHASE_DEAD;
     }
@@ -347,7 +390,7 @@ enum mp_err mp_graph_step(struct mp_graph *g, mp_time now, const struct mp_graph
         g->effects_count = 0;
     seal_effects(g);
     *out = (struct mp_graph_effects){.items = g->effects, .count = g->effects_count};
-    return err == MP_OK || err == MP_EINVAL ? err : MP_ENOMEM;
+    return err == MP_OK || is_refused ? err : MP_ENOMEM;
 }
 
 mp_time mp_graph_deadline(const struct mp_graph *g)
@@ -371,6 +414,7 @@ static void free_steps(struct mp_graph *g)
     for (uint32_t i = 0; i < g->count; i++) {
         mp_graph_drop(g, &g->steps[i].result);
         mp_graph_drop(g, &g->steps[i].error);
+        mp_graph_tries_free(g, i);
         mp_graph_each_free(g, i);
     }
     mp_alloc_free(g->alloc, g->steps, g->count * sizeof(*g->steps));
@@ -395,6 +439,10 @@ static void free_arrays(struct mp_graph *g)
     for (uint32_t i = 0; i < g->interned_count; i++)
         mp_graph_drop(g, &g->interned_names[i]);
     mp_alloc_free(a, g->interned_names, g->interned_capacity * sizeof(*g->interned_names));
+    for (uint32_t i = 0; i < g->tries_count; i++)
+        mp_graph_drop(g, &g->tries[i].error);
+    mp_alloc_free(a, g->tries, g->tries_capacity * sizeof(*g->tries));
+    mp_alloc_free(a, g->log, g->log_capacity * sizeof(*g->log));
 }
 
 void mp_graph_fini(struct mp_graph *g)

@@ -3,10 +3,14 @@
  * memory come in, what is to be done comes out as effects, carried out in order by the driver.
  *
  * Life of a machine: LOAD (graph bytes) -> RESOLVE effects, one for each step (what it calls and
- * needs), answered by RESOLVED events -> START -> INVOKE / CANCEL / EVENT effects, answered by
- * COMPLETED and FAILED events -> FINISHED, the last effect. A graph with faults of its own still
- * asks to resolve its sound steps, so that all faults are told together: START then gives REFUSED
- * and nothing ran. Each INVOKE is answered by exactly one COMPLETED or FAILED, also after CANCEL.
+ * needs), answered by RESOLVED events, and perhaps PRESET events -> START -> INVOKE / CANCEL /
+ * FETCH effects, answered by COMPLETED, FAILED_CALL and FETCHED events -> FINISHED, the last
+ * effect. A graph with faults of its own still asks to resolve its sound steps, so that all faults
+ * are told together: START then gives REFUSED and nothing ran. Each INVOKE is answered by exactly
+ * one COMPLETED or FAILED_CALL, also after CANCEL.
+ *
+ * From START until fini the machine knows all events of the run: how many, and each of them by its
+ * number. What a driver tells its watchers, and when, is its own affair.
  */
 #pragma once
 
@@ -31,15 +35,15 @@ enum mp_graph_status {
 };
 
 struct mp_graph_config {
-    struct mp_slice run_id; /* copied */
-    struct mp_slice node;   /* the coordinator's name; copied */
+    struct mp_slice run_id;       /* copied */
+    struct mp_slice node;         /* the coordinator's name; copied */
+    struct mp_slice resumed_from; /* the run that this one goes on with; copied; empty: none */
     uint32_t steps_max;
     size_t value_bytes_max; /* of one value, also of `output` */
     size_t kept_bytes_max;  /* of all results held at once; over it the run fails with
                                RESOURCE_EXHAUSTED/RUN_TOO_LARGE */
     mp_duration timeout;    /* of the run, where the graph names none (or a longer one) */
     bool has_trace;         /* `levels` with results in the run object */
-    bool has_events;        /* EVENT effects */
     bool is_plan;           /* only checked and planned, never started */
 };
 
@@ -53,6 +57,8 @@ struct mp_graph_timing {
 enum mp_graph_event_kind {
     MP_GRAPH_LOAD,
     MP_GRAPH_RESOLVED,
+    MP_GRAPH_FROM,   /* what is to run in any case: before the first PRESET */
+    MP_GRAPH_PRESET, /* a step's result is known: before START, before or after RESOLVED */
     MP_GRAPH_START,
     MP_GRAPH_COMPLETED,
     MP_GRAPH_FAILED_CALL,
@@ -78,6 +84,25 @@ struct mp_graph_event {
             uint32_t workers;        /* of all providers together: 4 times it bounds `each` */
             bool is_idempotent;      /* it may run again if its result is lost */
         } resolved;
+        /* The step counts as succeeded from the start, with no attempts. It is never handed out and
+         * needs no provider. MP_ENOENT: there is no such step; MP_EINVAL: it has been preset, or
+         * the value is not one well-formed value; MP_ETOOLARGE: the value is over value_bytes_max,
+         * or all are over kept_bytes_max. */
+        struct {
+            struct mp_slice name;
+            struct mp_slice value;   /* copied */
+            struct mp_slice node;    /* where it ran; copied */
+            struct mp_slice version; /* what ran; copied */
+            /* The value, of so many bytes, could not be kept: `value` is its $large form. If some
+             * step or the output wants it, the step runs again after all. */
+            bool is_gone;
+            uint64_t bytes;
+        } preset;
+        /* The step and all that depend on it run, whatever is preset for them. MP_ENOENT: there is
+         * no such step. */
+        struct {
+            struct mp_slice name;
+        } from;
         struct {
             uint64_t invocation;
             struct mp_slice value;   /* copied */
@@ -102,7 +127,8 @@ struct mp_graph_event {
             uint64_t bytes_in;
             uint64_t bytes_moved;
             struct mp_graph_timing timing;
-            bool never_began; /* it provably never began: no attempt is counted against it */
+            bool never_began;  /* it provably never began: no attempt is counted against it */
+            bool is_confirmed; /* nothing of it goes on: a worker ended it, or it never began */
         } failed;
         struct {
             uint64_t fetch;
@@ -121,7 +147,6 @@ enum mp_graph_effect_kind {
     MP_GRAPH_INVOKE,  /* call a function; answer with COMPLETED or FAILED_CALL */
     MP_GRAPH_CANCEL,  /* that invocation is no longer wanted; still answer it */
     MP_GRAPH_FETCH,   /* get a held value whole; answer with FETCHED */
-    MP_GRAPH_EVENT,   /* `event.body`: a map as watchers get it (event, run_id, seq, at_ms, …) */
     MP_GRAPH_FINISHED /* `finished.run` is the run object; the last effect */
 };
 
@@ -166,9 +191,6 @@ struct mp_graph_effect {
             uint64_t held;
             uint64_t bytes;
         } fetch;
-        struct {
-            struct mp_slice body;
-        } event;
         struct {
             enum mp_graph_status status;
             struct mp_slice run;
@@ -216,6 +238,77 @@ void mp_graph_fini(struct mp_graph *g);
  * [["step"…]…], "steps": [{name, call, version, node, level, depends_on, each, needs}]}, or
  * MP_EINVAL when the graph has faults (then START gives them). */
 MP_MUST_USE enum mp_err mp_graph_put_plan(struct mp_graph *g, struct mp_buf *out);
-/* Appends the run object as it stands now (status "running" if it runs). */
+/* Appends the run object as it stands now (status "running" if it runs). MP_EINVAL: it has not
+ * begun. */
 MP_MUST_USE enum mp_err mp_graph_put_run(struct mp_graph *g, mp_time now, struct mp_buf *out);
+/* The same to be kept: without `levels`, and whatever the status with the `results` of all steps
+ * that succeeded, large ones in their $large form. */
+MP_MUST_USE enum mp_err mp_graph_put_record(struct mp_graph *g, mp_time now, struct mp_buf *out);
+/* Appends the results of all steps that succeeded, as put_record has them under `results`. */
+MP_MUST_USE enum mp_err mp_graph_put_results(struct mp_graph *g, struct mp_buf *out);
+/* The same as put_run, with `levels` also if they were not asked for. */
+MP_MUST_USE enum mp_err mp_graph_put_trace(struct mp_graph *g, mp_time now, struct mp_buf *out);
+/* Appends MP_GRAPH_HEAD_PAIRS pairs of a map, for a list of runs: name, status, total_ms, steps,
+ * succeeded, failed. */
+#define MP_GRAPH_HEAD_PAIRS 6
+MP_MUST_USE enum mp_err mp_graph_put_head(const struct mp_graph *g, mp_time now,
+                                          struct mp_buf *out);
+/* Appends what the graph asks for, once it is loaded: an array of {name, call, depends_on, level,
+ * each}. MP_EINVAL: it has faults of its own. */
+MP_MUST_USE enum mp_err mp_graph_put_shape(struct mp_graph *g, struct mp_buf *out);
 enum mp_graph_status mp_graph_status_of(const struct mp_graph *g);
+const char *mp_graph_status_text(const struct mp_graph *g);
+uint32_t mp_graph_step_count(const struct mp_graph *g);
+struct mp_slice mp_graph_step_name(const struct mp_graph *g, uint32_t step);
+bool mp_graph_find_step(const struct mp_graph *g, struct mp_slice name, uint32_t *step);
+/* About how many bytes the machine has. */
+size_t mp_graph_memory(const struct mp_graph *g);
+
+/* --- events: what has happened since START, in order, numbered from 1 without gaps --- */
+
+/* How many there are so far. An event for which there is no memory is left out. */
+uint64_t mp_graph_event_count(const struct mp_graph *g);
+/* "run_started", "step_started" …; 1 <= seq <= mp_graph_event_count(). The text is static. */
+const char *mp_graph_event_name(const struct mp_graph *g, uint64_t seq);
+/* The names that there are, by a number from 0 on; NULL behind the last one. */
+const char *mp_graph_event_name_of(uint32_t number);
+/* Whether it tells that a step succeeded: then that is `*step`. */
+bool mp_graph_event_is_success(const struct mp_graph *g, uint64_t seq, uint32_t *step);
+/* Appends the event as watchers get it: a map {event, run_id, seq, at_ms, …}. It may be asked for
+ * at any time until fini, also while effects are being read, and is always the same; only that of a
+ * step that ran again because its result was lost shows what the step's record has now.
+ * MP_EINVAL: there is no such event, or the machine is dead; then, and at MP_ENOMEM, `out` is as
+ * before. */
+MP_MUST_USE enum mp_err mp_graph_put_event(struct mp_graph *g, uint64_t seq, struct mp_buf *out);
+
+/* --- results --- */
+
+struct mp_graph_result {
+    bool is_here; /* as `value`, whole; borrowed until the next step or fini */
+    struct mp_slice value;
+    bool is_held; /* else by `node` (borrowed too) under `held`; neither: nobody has it any more */
+    struct mp_slice node;
+    uint64_t held;
+    uint64_t bytes; /* its size */
+};
+
+/* MP_ENOENT: there is no such step, or it has not succeeded. */
+MP_MUST_USE enum mp_err mp_graph_result_of(const struct mp_graph *g, struct mp_slice step,
+                                           struct mp_graph_result *out);
+/* The same of the step at a place. */
+MP_MUST_USE enum mp_err mp_graph_result_at(const struct mp_graph *g, uint32_t step,
+                                           struct mp_graph_result *out);
+/* Whether any result was held elsewhere. */
+bool mp_graph_has_held(const struct mp_graph *g);
+/* Whether a step that has not succeeded, so far or at the end, refers to this one's result. */
+bool mp_graph_wants_result(const struct mp_graph *g, struct mp_slice step);
+
+/* Appends what a cancel came to: an array of {"name", "outcome"} for all steps in order.
+ *
+ *   done           it had ended, or did so before the cancel came to it
+ *   stopped        it ran, and every call of it is confirmed to have ended
+ *   never_started  nothing of it began; skipped steps too
+ *   unreachable    a call of it may go on: nobody confirmed its end, so far or in time
+ *
+ * MP_EINVAL: the run has not begun. */
+MP_MUST_USE enum mp_err mp_graph_put_receipts(const struct mp_graph *g, struct mp_buf *out);

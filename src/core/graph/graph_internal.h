@@ -118,6 +118,7 @@ enum mp_graph_because {
 #define MP_GRAPH_EDGE_STEP   0x3fffffffu
 
 struct mp_graph_each;
+struct mp_graph_tries;
 
 struct mp_graph_step_record {
     /* as loaded */
@@ -150,21 +151,31 @@ struct mp_graph_step_record {
     bool is_output_needed; /* the output reads it */
     bool is_output_strict; /* and not only as a default */
     bool is_idempotent;
+    bool is_refused; /* nobody can run it */
+    bool is_preset;  /* its result was given: it counts as succeeded from the start */
+    bool is_gone;    /* PRESET: the result itself was not kept */
+    bool is_again;   /* it runs, whatever is preset for it */
+    bool is_ebbing;  /* it is on the list of results that may be shrunk */
     /* as it runs */
     enum mp_graph_state state;
     enum mp_graph_because because;
     bool is_defaulted;
-    bool is_queued;  /* in the ready queue */
-    bool is_shrunk;  /* `result` is the $large form: the whole is gone */
-    bool is_held;    /* `result` is the $large form: the whole is at `holder` */
-    bool is_lost;    /* what `holder` had is lost */
-    bool is_listed;  /* to be looked at again */
-    bool is_blocked; /* running: waits for a value before its next call */
+    bool is_queued;       /* in the ready queue */
+    bool is_shrunk;       /* `result` is the $large form: the whole is gone */
+    bool is_held;         /* `result` is the $large form: the whole is at `holder` */
+    bool is_lost;         /* what `holder` had is lost */
+    bool is_listed;       /* to be looked at again */
+    bool is_blocked;      /* running: waits for a value before its next call */
+    bool has_run;         /* a call of it began, as far as is known */
+    bool has_failed;      /* stopped, but by its own error, which came after the cancel */
+    uint32_t out;         /* calls whose answer is still to come */
+    uint32_t unconfirmed; /* calls that may go on, though they were answered */
     uint32_t because_step;
     uint32_t waiting; /* inputs that have not ended */
     uint32_t readers; /* referring steps that have not ended */
+    uint32_t ebb_next;
     uint32_t attempts;
-    uint32_t tries;   /* retries made */
+    uint32_t retries_made;
     uint32_t version; /* interned: what ran */
     uint32_t node;
     uint32_t worker;
@@ -181,12 +192,40 @@ struct mp_graph_step_record {
     uint32_t retries_told; /* events about elements */
     mp_time started_at;    /* MP_NEVER: not started */
     mp_time ended_at;
+    mp_time ready_at;  /* until its first call is out; then MP_NEVER */
+    mp_time handed_at; /* its last attempt, or its elements, or when its result was lost */
+    mp_duration wait;  /* from ready to handed out */
+    mp_duration retry; /* that went into failed attempts, and between them */
     struct mp_graph_timing timing;
     uint64_t bytes_in;
     uint64_t bytes_out;
-    struct mp_slice result; /* owned, unless it lies in the graph */
-    struct mp_slice error;  /* owned */
+    struct mp_slice result;       /* owned, unless it lies in the graph */
+    struct mp_slice error;        /* owned */
+    struct mp_graph_tries *tries; /* NULL until an attempt fails */
     struct mp_graph_each *items;
+};
+
+/* --- attempts --- */
+
+struct mp_graph_try {
+    uint32_t attempt;
+    uint32_t index; /* element from 1, or 0 */
+    uint32_t node;  /* interned */
+    uint32_t worker;
+    mp_time handed_at;
+    struct mp_graph_timing timing;
+    mp_duration delay;     /* until the next */
+    struct mp_slice error; /* owned; empty: it succeeded */
+    bool is_told;          /* an event needs it */
+    uint32_t next_free;
+};
+
+/* Which of the machine's tries are the step's. */
+struct mp_graph_tries {
+    uint32_t count; /* of all that there were */
+    uint32_t first[MP_GRAPH_TRIES_FIRST];
+    uint32_t last[MP_GRAPH_TRIES_LAST]; /* a ring */
+    struct mp_graph_timing timing;      /* of those of the step itself, not of elements */
 };
 
 /* One element's result while its step assembles them. */
@@ -204,6 +243,18 @@ enum mp_graph_item_state {
     MP_GRAPH_ITEM_BROKEN
 };
 
+/* An element that has ended. */
+struct mp_graph_element {
+    uint32_t index; /* 0: none */
+    uint32_t node;
+    uint32_t worker;
+    uint32_t attempts;
+    mp_time began_at;
+    mp_time ended_at;
+    struct mp_graph_timing timing;
+    mp_duration retry;
+};
+
 struct mp_graph_each {
     struct mp_buf list_bytes;     /* if the list had to be built */
     struct mp_mp_reader list;     /* at the next element */
@@ -219,6 +270,7 @@ struct mp_graph_each {
     uint32_t retried;
     uint32_t told; /* progress events so far */
     uint32_t calls_first;
+    struct mp_graph_element slowest;
     uint32_t *nodes; /* interned */
     uint32_t nodes_count;
     uint32_t nodes_capacity;
@@ -254,8 +306,38 @@ struct mp_graph_call {
     uint32_t list_next; /* calls of one `each` */
     struct mp_slice item;
     size_t args_bytes;
-    mp_time handed_at;
+    mp_time handed_at; /* or when the last attempt failed; MP_NEVER before the first */
     mp_time deadline;
+    /* of all its attempts: what an element shows if it is the slowest */
+    mp_time began_at;
+    struct mp_graph_timing timing;
+    mp_duration retry;
+    uint32_t node; /* interned; of the last */
+    uint32_t worker;
+};
+
+/* --- what is told --- */
+
+enum mp_graph_told_kind {
+    MP_GRAPH_TOLD_RUN_STARTED,
+    MP_GRAPH_TOLD_STEP_STARTED,
+    MP_GRAPH_TOLD_STEP_SUCCEEDED,
+    MP_GRAPH_TOLD_STEP_FAILED,
+    MP_GRAPH_TOLD_STEP_SKIPPED,
+    MP_GRAPH_TOLD_STEP_RETRIED,
+    MP_GRAPH_TOLD_STEP_PROGRESS,
+    MP_GRAPH_TOLD_LEVEL_COMPLETED,
+    MP_GRAPH_TOLD_RUN_FINISHED
+};
+
+/* An event; its number is its place in the log, from 1. */
+struct mp_graph_told {
+    mp_time at;
+    uint32_t step; /* or level */
+    uint32_t a;    /* STEP_STARTED: elements; STEP_RETRIED: its try; STEP_PROGRESS: elements done;
+                      LEVEL_COMPLETED: steps that succeeded before it */
+    uint32_t b;    /* STEP_RETRIED: attempt; STEP_PROGRESS: elements */
+    uint8_t kind;
 };
 
 /* --- faults of a graph --- */
@@ -335,7 +417,6 @@ struct mp_graph {
     uint32_t levels_done;
     uint32_t levels_undone; /* steps of such levels that run again */
     uint32_t done_before;   /* steps that succeeded in levels told so far */
-    uint64_t event_seq;
     size_t kept_bytes;
     bool has_lost_results; /* dropped when memory ran out */
     struct mp_buf output_bytes;
@@ -344,6 +425,8 @@ struct mp_graph {
     uint32_t ready_last;
     uint32_t ended_first; /* steps whose end has not been passed on */
     uint32_t ended_last;
+    uint32_t ebb_first;   /* steps whose result is to be shrunk */
+    uint32_t gone_rerun;  /* steps that run because their preset result is gone */
     uint32_t again_first; /* steps to be looked at again */
     uint32_t again_last;
 
@@ -371,6 +454,17 @@ struct mp_graph {
     size_t outstanding_bytes;
     uint32_t remote_calls;
     struct mp_heap timers;
+
+    /* attempts that are kept, events */
+    struct mp_graph_try *tries;
+    uint32_t tries_count;
+    uint32_t tries_capacity;
+    uint32_t tries_free;
+    size_t tries_bytes; /* of their errors */
+    struct mp_graph_told *log;
+    uint32_t log_count;
+    uint32_t log_capacity;
+    uint32_t retries_told;
 
     /* interned names of nodes and versions; 0 is none */
     struct mp_map interned;
@@ -434,6 +528,8 @@ MP_MUST_USE enum mp_err mp_graph_order_all(struct mp_graph *g);
 MP_MUST_USE enum mp_err mp_graph_fault_add(struct mp_graph *g, uint32_t at, const char *reason);
 MP_MUST_USE enum mp_err mp_graph_fault_add_resolver(struct mp_graph *g, uint32_t step,
                                                     const struct mp_fault *f);
+/* What the resolver said about the step does not matter. */
+void mp_graph_fault_drop_resolver(struct mp_graph *g, uint32_t step);
 /* Appends the ERROR map of a refused graph. */
 MP_MUST_USE enum mp_err mp_graph_fault_put_all(struct mp_graph *g, struct mp_buf *out);
 /* A cleared g->message (and g->hint) to write into. */
@@ -451,6 +547,14 @@ MP_MUST_USE enum mp_err mp_graph_make_error(struct mp_graph *g, enum mp_code cod
 MP_MUST_USE enum mp_err mp_graph_make_missing(struct mp_graph *g, const struct mp_graph_miss *miss,
                                               uint32_t step, uint32_t index,
                                               struct mp_slice *error);
+
+/* preset.c */
+MP_MUST_USE enum mp_err mp_graph_preset(struct mp_graph *g, const struct mp_graph_event *ev);
+MP_MUST_USE enum mp_err mp_graph_preset_from(struct mp_graph *g, const struct mp_graph_event *ev);
+/* Decides at START which steps run after all, because somebody wants a result that is gone. */
+void mp_graph_preset_settle(struct mp_graph *g);
+/* Their names, an array. */
+void mp_graph_preset_put_rerun(const struct mp_graph *g, struct mp_out *o);
 
 /* path.c */
 bool mp_graph_path_is_valid(struct mp_slice path, bool is_item);
@@ -482,6 +586,8 @@ MP_MUST_USE enum mp_err mp_graph_template_join(struct mp_graph *g,
                                                struct mp_graph_miss *miss);
 
 /* run.c */
+/* Shrinks what nobody has to read any more since the last step. */
+void mp_graph_ebb(struct mp_graph *g);
 MP_MUST_USE enum mp_err mp_graph_start(struct mp_graph *g);
 MP_MUST_USE enum mp_err mp_graph_cancel(struct mp_graph *g);
 /* Carries on after any event: passes ends on, hands out, finishes. */
@@ -490,16 +596,15 @@ MP_MUST_USE enum mp_err mp_graph_time_out(struct mp_graph *g);
 /* Ends everything at once, without the memory for better. */
 MP_MUST_USE enum mp_err mp_graph_collapse(struct mp_graph *g);
 /* The step ended. `error` is an ERROR map that is copied. */
-MP_MUST_USE enum mp_err mp_graph_step_succeed(struct mp_graph *g, uint32_t step,
-                                              struct mp_slice own_result);
+void mp_graph_step_succeed(struct mp_graph *g, uint32_t step, struct mp_slice own_result);
 MP_MUST_USE enum mp_err mp_graph_step_fail(struct mp_graph *g, uint32_t step, struct mp_slice error,
                                            enum mp_code code, bool is_fatal);
-MP_MUST_USE enum mp_err mp_graph_step_skip(struct mp_graph *g, uint32_t step,
-                                           enum mp_graph_because because, uint32_t because_step);
+void mp_graph_step_skip(struct mp_graph *g, uint32_t step, enum mp_graph_because because,
+                        uint32_t because_step);
 void mp_graph_step_stop(struct mp_graph *g, uint32_t step);
 void mp_graph_step_move(struct mp_graph *g, uint32_t step, enum mp_graph_state state);
 /* Its first call is handed out: it runs, and is told so unless it ran before. */
-MP_MUST_USE enum mp_err mp_graph_step_begin(struct mp_graph *g, uint32_t step);
+void mp_graph_step_begin(struct mp_graph *g, uint32_t step);
 /* Puts a step that has calls to hand out into the ready queue. */
 void mp_graph_step_queue(struct mp_graph *g, uint32_t step);
 /* Has the step looked at again before anything else is handed out: whether its inputs are there,
@@ -598,27 +703,51 @@ MP_MUST_USE enum mp_err mp_graph_held_make_missing(struct mp_graph *g, uint32_t 
                                                    struct mp_slice *error);
 
 /* record.c, summary.c */
-MP_MUST_USE enum mp_err mp_graph_record_put(struct mp_graph *g, struct mp_buf *out);
+enum mp_graph_record {
+    MP_GRAPH_RECORD_ANSWER, /* what a run answers: with `levels` if they were asked for */
+    MP_GRAPH_RECORD_TRACE,  /* with them in any case */
+    MP_GRAPH_RECORD_KEPT    /* without them, with all `results` */
+};
+MP_MUST_USE enum mp_err mp_graph_record_put(struct mp_graph *g, enum mp_graph_record kind,
+                                            struct mp_buf *out);
 const char *mp_graph_state_name(enum mp_graph_state state);
 const char *mp_graph_because_name(enum mp_graph_because because);
 const char *mp_graph_status_name(enum mp_graph_status status);
 /* The value, or its $large form. */
 void mp_graph_put_result(struct mp_out *o, const struct mp_graph_step_record *s);
 void mp_graph_put_large(struct mp_out *o, struct mp_slice value);
+uint32_t mp_graph_count_done(const struct mp_graph *g, uint32_t level);
 /* The pair "depends_on". */
 void mp_graph_put_deps(struct mp_graph *g, struct mp_out *o, const struct mp_graph_step_record *s);
 mp_duration mp_graph_level_duration(const struct mp_graph *g, uint32_t level);
-/* The pairs of a level that has just been completed; once for each, in order. */
-void mp_graph_put_level(struct mp_graph *g, struct mp_out *o, uint32_t level);
+/* The pairs of a complete level; `before` steps succeeded in the levels before it when it was told.
+ */
+void mp_graph_put_level(struct mp_graph *g, struct mp_out *o, uint32_t level, uint32_t before);
 uint32_t mp_graph_level_pairs(const struct mp_graph *g);
 MP_MUST_USE enum mp_err mp_graph_summary_put(struct mp_graph *g, struct mp_out *o);
+/* receipt.c: the array of mp_graph_put_receipts() */
+void mp_graph_receipts_put(const struct mp_graph *g, struct mp_out *o);
 
-/* event.c: EVENT effects, nothing if nobody watches */
-MP_MUST_USE enum mp_err mp_graph_tell_run_started(struct mp_graph *g);
-MP_MUST_USE enum mp_err mp_graph_tell_step_started(struct mp_graph *g, uint32_t step);
-MP_MUST_USE enum mp_err mp_graph_tell_step_ended(struct mp_graph *g, uint32_t step);
-MP_MUST_USE enum mp_err mp_graph_tell_retried(struct mp_graph *g, const struct mp_graph_call *c,
-                                              struct mp_slice error, mp_duration delay);
-MP_MUST_USE enum mp_err mp_graph_tell_progress(struct mp_graph *g, uint32_t step);
-MP_MUST_USE enum mp_err mp_graph_tell_level(struct mp_graph *g, uint32_t level);
-MP_MUST_USE enum mp_err mp_graph_tell_run_finished(struct mp_graph *g);
+/* tries.c */
+
+/* Keeps how an attempt of the step went; `t.error` is made of `error` (an ERROR map, cut if it is
+ * long; empty: it succeeded). `id` is its place in g->tries. */
+MP_MUST_USE enum mp_err mp_graph_try_add(struct mp_graph *g, uint32_t step, struct mp_graph_try t,
+                                         struct mp_slice error, uint32_t *id);
+/* The attempt that the step succeeded with counts as failed after all: its result is lost. */
+MP_MUST_USE enum mp_err mp_graph_try_lose(struct mp_graph *g, uint32_t step, struct mp_slice error,
+                                          uint32_t *id);
+void mp_graph_tries_free(struct mp_graph *g, uint32_t step);
+/* The pairs "tries", of a step that has some, and "slowest". */
+void mp_graph_put_tries(struct mp_graph *g, struct mp_out *o, const struct mp_graph_step_record *s);
+void mp_graph_put_slowest(struct mp_graph *g, struct mp_out *o, const struct mp_graph_each *e);
+
+/* event.c: entries of the log, left out if there is no memory for them */
+void mp_graph_log_reserve(struct mp_graph *g);
+void mp_graph_tell_run_started(struct mp_graph *g);
+void mp_graph_tell_step_started(struct mp_graph *g, uint32_t step);
+void mp_graph_tell_step_ended(struct mp_graph *g, uint32_t step);
+void mp_graph_tell_retried(struct mp_graph *g, uint32_t step, uint32_t attempt, uint32_t try);
+void mp_graph_tell_progress(struct mp_graph *g, uint32_t step);
+void mp_graph_tell_level(struct mp_graph *g, uint32_t level);
+void mp_graph_tell_run_finished(struct mp_graph *g);

@@ -104,22 +104,29 @@ static bool may_run_again(const struct mp_graph_step_record *s)
 static enum mp_err make_again(struct mp_graph *g, uint32_t step)
 {
     struct mp_graph_step_record *s = &g->steps[step];
-    struct mp_graph_call told = {.step = step, .attempt = s->attempts};
     struct mp_slice error;
+    uint32_t try;
     mp_assert(g->mode == MP_GRAPH_GOING);
     bool may = may_run_again(s);
     enum mp_err err = make_lost(g, step, step, &error);
+    if (s->started_at == MP_NEVER)
+        s->handed_at = s->ended_at; /* it was preset, or its default stood for it */
+    if (err == MP_OK)
+        err = mp_graph_try_lose(g, step, error, &try);
     if (err != MP_OK)
         return err;
+    s->retry += s->ended_at - s->handed_at;
+    s->handed_at = g->now;
     take_back(g, step);
     s->reruns++;
     if (!may) {
         mp_graph_step_move(g, step, MP_GRAPH_READY);
         return mp_graph_step_fail(g, step, error, MP_CODE_DATA_LOSS, true);
     }
-    s->tries++;
+    s->retries_made++;
     mp_graph_step_look_again(g, step);
-    return mp_graph_tell_retried(g, &told, error, 0);
+    mp_graph_tell_retried(g, step, s->attempts, try);
+    return MP_OK;
 }
 
 /* The holder of a result lost it. Who needs it and has not begun is seen at once; who runs, or

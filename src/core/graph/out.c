@@ -50,11 +50,16 @@ void mp_out_float(struct mp_out *o, double v)
     if (!at)
         return;
     memcpy(&raw, &v, 8);
-    *at = 0xcb;
-    for (unsigned i = 8; i > 0; i--) {
-        at[i] = (uint8_t)raw;
-        raw >>= 8;
-    }
+    /* Written out, so that it becomes one store: a record is full of times. */
+    at[0] = 0xcb;
+    at[1] = (uint8_t)(raw >> 56);
+    at[2] = (uint8_t)(raw >> 48);
+    at[3] = (uint8_t)(raw >> 40);
+    at[4] = (uint8_t)(raw >> 32);
+    at[5] = (uint8_t)(raw >> 24);
+    at[6] = (uint8_t)(raw >> 16);
+    at[7] = (uint8_t)(raw >> 8);
+    at[8] = (uint8_t)raw;
 }
 
 void mp_out_str(struct mp_out *o, struct mp_slice s)

@@ -84,10 +84,10 @@ mp_duration mp_graph_level_duration(const struct mp_graph *g, uint32_t level)
     return first == MP_NEVER ? 0 : last - first;
 }
 
-static uint32_t count_done(const struct mp_graph *g, uint32_t first, uint32_t end)
+uint32_t mp_graph_count_done(const struct mp_graph *g, uint32_t level)
 {
     uint32_t count = 0;
-    for (uint32_t i = first; i < end; i++)
+    for (uint32_t i = g->level_first[level]; i < g->level_first[level + 1]; i++)
         count += g->steps[g->by_level[i]].state == MP_GRAPH_DONE;
     return count;
 }
@@ -97,7 +97,7 @@ static void put_level(struct mp_graph *g, struct mp_out *o, uint32_t level, uint
 {
     uint32_t first = g->level_first[level];
     uint32_t end = g->level_first[level + 1];
-    uint32_t done = count_done(g, first, end);
+    uint32_t done = mp_graph_count_done(g, level);
     uint32_t complete = level < g->levels_done ? level + 1 : g->levels_done;
     mp_out_text(o, "level");
     mp_out_uint(o, level);
@@ -126,15 +126,11 @@ static void put_level(struct mp_graph *g, struct mp_out *o, uint32_t level, uint
     mp_out_ms(o, mp_graph_level_duration(g, level));
 }
 
-void mp_graph_put_level(struct mp_graph *g, struct mp_out *o, uint32_t level)
+void mp_graph_put_level(struct mp_graph *g, struct mp_out *o, uint32_t level, uint32_t before)
 {
-    if (g->has_rerun) {
-        g->done_before = 0;
-        for (uint32_t k = 0; k < level; k++)
-            g->done_before += count_done(g, g->level_first[k], g->level_first[k + 1]);
-    }
-    put_level(g, o, level, g->done_before);
-    g->done_before += count_done(g, g->level_first[level], g->level_first[level + 1]);
+    for (uint32_t k = 0; g->has_rerun && k < level; k++)
+        before = (k == 0 ? 0 : before) + mp_graph_count_done(g, k);
+    put_level(g, o, level, before);
 }
 
 /* Complete levels, and on up to the last one where something has begun. */
@@ -161,7 +157,7 @@ static void put_levels(struct mp_graph *g, struct mp_out *o)
             mp_out_text(o, "complete");
             mp_out_bool(o, false);
         }
-        before += count_done(g, g->level_first[k], g->level_first[k + 1]);
+        before += mp_graph_count_done(g, k);
     }
 }
 
@@ -206,7 +202,12 @@ static void put_items(struct mp_graph *g, struct mp_out *o, const struct mp_grap
         mp_out_str(o, mp_graph_interned(g, e->nodes[i]));
 }
 
-/* What only some records have. */
+static bool has_slowest(const struct mp_graph_step_record *s)
+{
+    return s->items && s->items->slowest.index != 0;
+}
+
+/* When it ended, what its time went into, and what only some records have. */
 static void put_extras(struct mp_graph *g, struct mp_out *o, const struct mp_graph_step_record *s)
 {
     mp_out_text(o, "ended_ms");
@@ -214,12 +215,20 @@ static void put_extras(struct mp_graph *g, struct mp_out *o, const struct mp_gra
         mp_out_nil(o);
     else
         mp_out_ms(o, s->ended_at - g->began_at);
+    mp_out_text(o, "wait_ms");
+    mp_out_ms(o, s->wait);
+    mp_out_text(o, "retry_ms");
+    mp_out_ms(o, s->retry);
+    if (s->tries)
+        mp_graph_put_tries(g, o, s);
     if (s->is_defaulted) {
         mp_out_text(o, "defaulted");
         mp_out_bool(o, true);
     }
     if (s->items)
         put_items(g, o, s->items);
+    if (has_slowest(s))
+        mp_graph_put_slowest(g, o, s->items);
     if (s->because != MP_GRAPH_BECAUSE_NONE) {
         mp_out_text(o, "because");
         mp_out_text(o, mp_graph_because_name(s->because));
@@ -230,11 +239,17 @@ static void put_extras(struct mp_graph *g, struct mp_out *o, const struct mp_gra
     }
 }
 
+/* Where it ran; while its first attempt runs, where that was meant to go. */
+static uint32_t node_of(const struct mp_graph_step_record *s)
+{
+    return s->node == 0 && s->state == MP_GRAPH_ACTIVE ? s->plan_node : s->node;
+}
+
 static void put_step(struct mp_graph *g, struct mp_out *o, const struct mp_graph_step_record *s)
 {
     bool is_skipped = s->because != MP_GRAPH_BECAUSE_NONE;
-    mp_out_map(o, 17u + s->is_defaulted + (s->items ? 2 : 0) + is_skipped +
-                      (is_skipped && s->because_step < g->count));
+    mp_out_map(o, 19u + (s->tries ? 1 : 0) + s->is_defaulted + (s->items ? 2 : 0) + has_slowest(s) +
+                      is_skipped + (is_skipped && s->because_step < g->count));
     mp_out_text(o, "name");
     mp_out_str(o, s->name);
     mp_out_text(o, "call");
@@ -244,7 +259,7 @@ static void put_step(struct mp_graph *g, struct mp_out *o, const struct mp_graph
     mp_out_text(o, "status");
     mp_out_text(o, mp_graph_state_name(s->state));
     mp_out_text(o, "node");
-    mp_out_str_or_nil(o, mp_graph_interned(g, s->node));
+    mp_out_str_or_nil(o, mp_graph_interned(g, node_of(s)));
     mp_out_text(o, "worker");
     if (s->worker == 0)
         mp_out_nil(o);
@@ -279,13 +294,44 @@ enum mp_err mp_graph_put_large_form(struct mp_slice value, struct mp_buf *out)
     return o.err;
 }
 
-enum mp_err mp_graph_record_put(struct mp_graph *g, struct mp_buf *out)
+/* What comes after everything that every run object has. */
+static void put_run_extras(struct mp_graph *g, struct mp_out *o, bool has_results)
+{
+    if (has_results) {
+        mp_out_text(o, "results");
+        put_results(g, o);
+    }
+    if (g->config.resumed_from.size != 0) {
+        mp_out_text(o, "resumed_from");
+        mp_out_str(o, g->config.resumed_from);
+    }
+    if (g->gone_rerun != 0) {
+        mp_out_text(o, "lost_results");
+        mp_graph_preset_put_rerun(g, o);
+    }
+    if (g->status == MP_GRAPH_CANCELLED) {
+        mp_out_text(o, "receipts");
+        mp_graph_receipts_put(g, o);
+    }
+}
+
+enum mp_err mp_graph_put_results(struct mp_graph *g, struct mp_buf *out)
 {
     struct mp_out o = mp_out_of(out);
-    bool has_results =
-        g->status != MP_GRAPH_RUNNING && g->status != MP_GRAPH_SUCCEEDED && !g->has_lost_results;
-    bool has_levels = g->config.has_trace && !g->has_lost_results;
-    mp_out_map(&o, 7u + has_levels + has_results);
+    put_results(g, &o);
+    return o.err;
+}
+
+enum mp_err mp_graph_record_put(struct mp_graph *g, enum mp_graph_record kind, struct mp_buf *out)
+{
+    struct mp_out o = mp_out_of(out);
+    bool is_kept = kind == MP_GRAPH_RECORD_KEPT;
+    bool has_failed = g->status != MP_GRAPH_RUNNING && g->status != MP_GRAPH_SUCCEEDED;
+    bool has_results = (is_kept || has_failed) && !g->has_lost_results;
+    bool has_levels =
+        (g->config.has_trace || kind == MP_GRAPH_RECORD_TRACE) && !is_kept && !g->has_lost_results;
+    mp_out_map(&o, 7u + has_levels + has_results + (g->config.resumed_from.size != 0) +
+                       (g->gone_rerun != 0) + (g->status == MP_GRAPH_CANCELLED));
     mp_out_text(&o, "run_id");
     mp_out_str(&o, g->config.run_id);
     mp_out_text(&o, "status");
@@ -304,9 +350,6 @@ enum mp_err mp_graph_record_put(struct mp_graph *g, struct mp_buf *out)
     enum mp_err err = mp_graph_summary_put(g, &o);
     mp_out_text(&o, "name");
     mp_out_str_or_nil(&o, g->name);
-    if (has_results) {
-        mp_out_text(&o, "results");
-        put_results(g, &o);
-    }
+    put_run_extras(g, &o, has_results);
     return o.err != MP_OK ? o.err : err;
 }

@@ -13,7 +13,9 @@
 #define MOVE(state) (1u << (state))
 
 static const unsigned moves[MP_GRAPH_STATES] = {
-    [MP_GRAPH_PENDING] = MOVE(MP_GRAPH_READY) | MOVE(MP_GRAPH_SKIPPED) | MOVE(MP_GRAPH_STOPPED),
+    /* What is preset is done from the start. */
+    [MP_GRAPH_PENDING] = MOVE(MP_GRAPH_READY) | MOVE(MP_GRAPH_DONE) | MOVE(MP_GRAPH_SKIPPED) |
+                         MOVE(MP_GRAPH_STOPPED),
     [MP_GRAPH_READY] = MOVE(MP_GRAPH_PENDING) | MOVE(MP_GRAPH_ACTIVE) | MOVE(MP_GRAPH_DONE) |
                        MOVE(MP_GRAPH_BROKEN) | MOVE(MP_GRAPH_SKIPPED) | MOVE(MP_GRAPH_STOPPED),
     [MP_GRAPH_ACTIVE] = MOVE(MP_GRAPH_DONE) | MOVE(MP_GRAPH_BROKEN) | MOVE(MP_GRAPH_SKIPPED) |
@@ -93,13 +95,29 @@ static void unqueue_first(struct mp_graph *g)
     g->ready_first = s->queue_next;
 }
 
-/* A large result that no step and no output will read again is shown by its $large form from now
- * on; small ones stay, since a run that fails later returns them. One that came from its holder is
- * held there as before. */
+static bool may_shrink(const struct mp_graph_step_record *s)
+{
+    return s->state == MP_GRAPH_DONE && s->readers == 0 && !s->is_output_needed && !s->is_shrunk &&
+           !s->is_held && s->result.size > MP_TRACE_RESULT_MAX;
+}
+
+/* A large result that no step and no output will read again is shown by its $large form from the
+ * machine's next step on: until then whoever drives it may want to keep it. Small ones stay, since
+ * a run that fails later returns them. */
+static void let_ebb(struct mp_graph *g, uint32_t step)
+{
+    struct mp_graph_step_record *s = &g->steps[step];
+    if (s->is_ebbing || !may_shrink(s))
+        return;
+    s->is_ebbing = true;
+    s->ebb_next = g->ebb_first;
+    g->ebb_first = step;
+}
+
+/* One that came from its holder is held there as before. */
 static void shrink_result(struct mp_graph *g, struct mp_graph_step_record *s)
 {
-    if (s->state != MP_GRAPH_DONE || s->readers != 0 || s->is_output_needed || s->is_shrunk ||
-        s->is_held || s->result.size <= MP_TRACE_RESULT_MAX)
+    if (!may_shrink(s))
         return;
     struct mp_slice small;
     mp_buf_clear(&g->message);
@@ -115,19 +133,36 @@ static void shrink_result(struct mp_graph *g, struct mp_graph_step_record *s)
     s->is_shrunk = !s->is_held;
 }
 
+void mp_graph_ebb(struct mp_graph *g)
+{
+    while (g->ebb_first != MP_GRAPH_NONE) {
+        struct mp_graph_step_record *s = &g->steps[g->ebb_first];
+        g->ebb_first = s->ebb_next;
+        s->is_ebbing = false;
+        shrink_result(g, s);
+    }
+}
+
 static void release_inputs(struct mp_graph *g, const struct mp_graph_step_record *s)
 {
     for (uint32_t k = s->deps.first; k < s->deps.first + s->deps.count; k++) {
         if (!(g->edges[k] & MP_GRAPH_EDGE_REF))
             continue;
-        struct mp_graph_step_record *d = &g->steps[g->edges[k] & MP_GRAPH_EDGE_STEP];
-        mp_assert(d->readers != 0);
-        d->readers--;
-        shrink_result(g, d);
+        uint32_t input = g->edges[k] & MP_GRAPH_EDGE_STEP;
+        mp_assert(g->steps[input].readers != 0);
+        g->steps[input].readers--;
+        let_ebb(g, input);
     }
 }
 
-static enum mp_err end_step(struct mp_graph *g, uint32_t step, enum mp_graph_state state)
+/* It failed, or was skipped because another one did. */
+static bool has_failed(const struct mp_graph_step_record *s)
+{
+    return s->state == MP_GRAPH_BROKEN || s->state == MP_GRAPH_LATE ||
+           (s->state == MP_GRAPH_SKIPPED && s->because == MP_GRAPH_BECAUSE_FAILURE);
+}
+
+static void end_step(struct mp_graph *g, uint32_t step, enum mp_graph_state state)
 {
     struct mp_graph_step_record *s = &g->steps[step];
     mp_graph_step_move(g, step, state);
@@ -146,10 +181,11 @@ static enum mp_err end_step(struct mp_graph *g, uint32_t step, enum mp_graph_sta
     else
         g->steps[g->ended_last].ended_next = step;
     g->ended_last = step;
-    enum mp_err err = mp_graph_tell_step_ended(g, step);
-    release_inputs(g, s);
-    shrink_result(g, s);
-    return err;
+    mp_graph_tell_step_ended(g, step);
+    /* Who goes on with this run when it is over wants to hand it out again, so its inputs stay. */
+    if (!has_failed(s))
+        release_inputs(g, s);
+    let_ebb(g, step);
 }
 
 bool mp_graph_keep(struct mp_graph *g, size_t bytes)
@@ -160,21 +196,21 @@ bool mp_graph_keep(struct mp_graph *g, size_t bytes)
     return true;
 }
 
-enum mp_err mp_graph_step_succeed(struct mp_graph *g, uint32_t step, struct mp_slice own_result)
+void mp_graph_step_succeed(struct mp_graph *g, uint32_t step, struct mp_slice own_result)
 {
     struct mp_graph_step_record *s = &g->steps[step];
     mp_assert(s->result.size == 0 && own_result.size != 0);
     s->result = own_result;
     s->bytes_out = s->is_held ? s->held_bytes : own_result.size;
-    return end_step(g, step, MP_GRAPH_DONE);
+    end_step(g, step, MP_GRAPH_DONE);
 }
 
-enum mp_err mp_graph_step_skip(struct mp_graph *g, uint32_t step, enum mp_graph_because because,
-                               uint32_t because_step)
+void mp_graph_step_skip(struct mp_graph *g, uint32_t step, enum mp_graph_because because,
+                        uint32_t because_step)
 {
     g->steps[step].because = because;
     g->steps[step].because_step = because_step;
-    return end_step(g, step, MP_GRAPH_SKIPPED);
+    end_step(g, step, MP_GRAPH_SKIPPED);
 }
 
 void mp_graph_step_stop(struct mp_graph *g, uint32_t step)
@@ -206,7 +242,8 @@ static enum mp_err take_default(struct mp_graph *g, uint32_t step)
         return err;
     g->kept_bytes += value.size;
     s->is_defaulted = true;
-    return mp_graph_step_succeed(g, step, value);
+    mp_graph_step_succeed(g, step, value);
+    return MP_OK;
 }
 
 enum mp_err mp_graph_step_fail(struct mp_graph *g, uint32_t step, struct mp_slice error,
@@ -220,11 +257,14 @@ enum mp_err mp_graph_step_fail(struct mp_graph *g, uint32_t step, struct mp_slic
     mp_graph_drop(g, &s->error);
     s->error = own;
     if (g->mode == MP_GRAPH_CANCELLING) {
+        s->has_failed = code != MP_CODE_CANCELLED;
         mp_graph_step_stop(g, step);
         return MP_OK;
     }
-    if (!is_fatal && s->on_error == MP_GRAPH_ON_ERROR_SKIP)
-        return mp_graph_step_skip(g, step, MP_GRAPH_BECAUSE_ERROR, MP_GRAPH_NONE);
+    if (!is_fatal && s->on_error == MP_GRAPH_ON_ERROR_SKIP) {
+        mp_graph_step_skip(g, step, MP_GRAPH_BECAUSE_ERROR, MP_GRAPH_NONE);
+        return MP_OK;
+    }
     if (!is_fatal && s->on_error == MP_GRAPH_ON_ERROR_DEFAULT)
         return take_default(g, step);
     if (g->mode == MP_GRAPH_GOING) {
@@ -234,7 +274,8 @@ enum mp_err mp_graph_step_fail(struct mp_graph *g, uint32_t step, struct mp_slic
         g->mode = MP_GRAPH_FAILING;
     }
     bool is_late = code == MP_CODE_DEADLINE_EXCEEDED && s->state == MP_GRAPH_ACTIVE;
-    return end_step(g, step, is_late ? MP_GRAPH_LATE : MP_GRAPH_BROKEN);
+    end_step(g, step, is_late ? MP_GRAPH_LATE : MP_GRAPH_BROKEN);
+    return MP_OK;
 }
 
 enum mp_err mp_graph_step_fail_large(struct mp_graph *g, uint32_t step, uint32_t index,
@@ -311,6 +352,8 @@ static enum mp_err go_ready(struct mp_graph *g, uint32_t step)
     if (err != MP_OK || !has_all)
         return err;
     mp_graph_step_move(g, step, MP_GRAPH_READY);
+    if (g->steps[step].started_at == MP_NEVER)
+        g->steps[step].ready_at = g->now;
     mp_graph_step_queue(g, step);
     return MP_OK;
 }
@@ -336,34 +379,35 @@ static enum mp_err make_ready(struct mp_graph *g, uint32_t step)
         err = test(g, s->unless, &is_true, &miss);
         is_true = !is_true;
     }
-    if (err == MP_ENOENT)
-        return mp_graph_step_skip(g, step, MP_GRAPH_BECAUSE_INPUT, miss.step);
-    if (err != MP_OK)
-        return err;
-    if (!is_true)
-        return mp_graph_step_skip(g, step, because, MP_GRAPH_NONE);
-    return go_ready(g, step);
+    if (err == MP_OK && is_true)
+        return go_ready(g, step);
+    if (err == MP_OK)
+        mp_graph_step_skip(g, step, because, MP_GRAPH_NONE);
+    else if (err == MP_ENOENT)
+        mp_graph_step_skip(g, step, MP_GRAPH_BECAUSE_INPUT, miss.step);
+    return err == MP_ENOENT ? MP_OK : err;
 }
 
 /* The end of a step that ran again. Its first end was passed on too: what only comes after it waits
  * no more; what reads it may run already. */
-static enum mp_err pass_rerun_to(struct mp_graph *g, uint32_t from, uint32_t edge, bool is_failure)
+static void pass_rerun_to(struct mp_graph *g, uint32_t from, uint32_t edge, bool is_failure)
 {
     uint32_t to = edge & MP_GRAPH_EDGE_STEP;
     struct mp_graph_step_record *d = &g->steps[to];
     if (is_failure && d->state == MP_GRAPH_ACTIVE)
-        return MP_OK; /* what is out finishes */
-    if (is_failure && d->state == MP_GRAPH_PENDING)
-        return mp_graph_step_skip(g, to, MP_GRAPH_BECAUSE_FAILURE, from);
+        return; /* what is out finishes */
+    if (is_failure && d->state == MP_GRAPH_PENDING) {
+        mp_graph_step_skip(g, to, MP_GRAPH_BECAUSE_FAILURE, from);
+        return;
+    }
     if (!(edge & MP_GRAPH_EDGE_REF))
-        return MP_OK;
+        return;
     mp_assert((d->state == MP_GRAPH_PENDING || d->state == MP_GRAPH_ACTIVE) && d->waiting != 0);
     if (g->steps[from].state == MP_GRAPH_SKIPPED && (edge & MP_GRAPH_EDGE_STRICT) &&
         d->state == MP_GRAPH_PENDING)
-        return mp_graph_step_skip(g, to, MP_GRAPH_BECAUSE_INPUT, from);
-    if (--d->waiting == 0)
+        mp_graph_step_skip(g, to, MP_GRAPH_BECAUSE_INPUT, from);
+    else if (--d->waiting == 0)
         mp_graph_step_look_again(g, to);
-    return MP_OK;
 }
 
 static enum mp_err pass_end_to(struct mp_graph *g, uint32_t from, uint32_t edge)
@@ -371,17 +415,19 @@ static enum mp_err pass_end_to(struct mp_graph *g, uint32_t from, uint32_t edge)
     const struct mp_graph_step_record *s = &g->steps[from];
     uint32_t to = edge & MP_GRAPH_EDGE_STEP;
     struct mp_graph_step_record *d = &g->steps[to];
-    bool is_failure = s->state == MP_GRAPH_BROKEN || s->state == MP_GRAPH_LATE ||
-                      (s->state == MP_GRAPH_SKIPPED && s->because == MP_GRAPH_BECAUSE_FAILURE);
+    bool is_failure = has_failed(s);
     if (has_ended(d))
         return MP_OK;
-    if (s->reruns != 0)
-        return pass_rerun_to(g, from, edge, is_failure);
+    if (s->reruns != 0) {
+        pass_rerun_to(g, from, edge, is_failure);
+        return MP_OK;
+    }
     mp_assert(d->state == MP_GRAPH_PENDING && d->waiting != 0);
-    if (is_failure)
-        return mp_graph_step_skip(g, to, MP_GRAPH_BECAUSE_FAILURE, from);
-    if (s->state == MP_GRAPH_SKIPPED && (edge & MP_GRAPH_EDGE_STRICT))
-        return mp_graph_step_skip(g, to, MP_GRAPH_BECAUSE_INPUT, from);
+    if (is_failure || (s->state == MP_GRAPH_SKIPPED && (edge & MP_GRAPH_EDGE_STRICT))) {
+        mp_graph_step_skip(g, to, is_failure ? MP_GRAPH_BECAUSE_FAILURE : MP_GRAPH_BECAUSE_INPUT,
+                           from);
+        return MP_OK;
+    }
     if (--d->waiting != 0 || g->mode != MP_GRAPH_GOING)
         return MP_OK;
     if (!g->has_held)
@@ -431,25 +477,23 @@ static enum mp_err look_again(struct mp_graph *g)
     return err;
 }
 
-static enum mp_err report_levels(struct mp_graph *g)
+static void report_levels(struct mp_graph *g)
 {
-    enum mp_err err = MP_OK;
-    while (err == MP_OK && g->levels_done < g->levels && g->level_left[g->levels_done] == 0 &&
+    while (g->levels_done < g->levels && g->level_left[g->levels_done] == 0 &&
            g->levels_undone == 0)
-        err = mp_graph_tell_level(g, g->levels_done++);
-    return err;
+        mp_graph_tell_level(g, g->levels_done++);
 }
 
 /* --- handing out --- */
 
-enum mp_err mp_graph_step_begin(struct mp_graph *g, uint32_t step)
+void mp_graph_step_begin(struct mp_graph *g, uint32_t step)
 {
     struct mp_graph_step_record *s = &g->steps[step];
     mp_graph_step_move(g, step, MP_GRAPH_ACTIVE);
     if (s->started_at != MP_NEVER)
-        return MP_OK;
+        return;
     s->started_at = g->now;
-    return mp_graph_tell_step_started(g, step);
+    mp_graph_tell_step_started(g, step);
 }
 
 enum mp_err mp_graph_step_fail_args(struct mp_graph *g, uint32_t step, enum mp_err why,
@@ -460,8 +504,10 @@ enum mp_err mp_graph_step_fail_args(struct mp_graph *g, uint32_t step, enum mp_e
         return mp_graph_step_fail_large(g, step, 0, "the arguments are");
     if (why != MP_ENOENT)
         return why;
-    if (miss->is_skipped)
-        return mp_graph_step_skip(g, step, MP_GRAPH_BECAUSE_INPUT, miss->step);
+    if (miss->is_skipped) {
+        mp_graph_step_skip(g, step, MP_GRAPH_BECAUSE_INPUT, miss->step);
+        return MP_OK;
+    }
     enum mp_err err = mp_graph_make_missing(g, miss, step, 0, &error);
     return err != MP_OK ? err : mp_graph_step_fail(g, step, error, MP_CODE_INVALID_ARGUMENT, false);
 }
@@ -613,14 +659,15 @@ static enum mp_err put_finished(struct mp_graph *g)
 {
     g->ended_at = g->now;
     g->phase = MP_GRAPH_PHASE_OVER;
-    enum mp_err err = mp_graph_tell_run_finished(g);
     struct mp_graph_effect *e = mp_graph_effect_add(g, MP_GRAPH_FINISHED);
-    if (err != MP_OK || !e)
+    if (!e)
         return MP_ENOMEM;
     size_t before = g->scratch.size;
-    err = mp_graph_record_put(g, &g->scratch);
+    enum mp_err err = mp_graph_record_put(g, MP_GRAPH_RECORD_ANSWER, &g->scratch);
     e->finished.status = g->status;
     e->finished.run.size = g->scratch.size - before;
+    if (err == MP_OK)
+        mp_graph_tell_run_finished(g);
     return err;
 }
 
@@ -658,7 +705,8 @@ static bool is_over(const struct mp_graph *g)
     case MP_GRAPH_FAILING:
         return g->counts[MP_GRAPH_ACTIVE] == 0;
     case MP_GRAPH_CANCELLING:
-        return g->counts[MP_GRAPH_ACTIVE] == 0 || g->now >= g->cancel_give_up;
+        /* Also for calls of steps that have ended: what is over goes on nowhere. */
+        return g->outstanding == 0 || g->now >= g->cancel_give_up;
     }
     return false;
 }
@@ -696,7 +744,7 @@ static enum mp_err go_on(struct mp_graph *g)
         if (err == MP_OK && g->again_first != MP_GRAPH_NONE)
             err = look_again(g);
         if (err == MP_OK)
-            err = report_levels(g);
+            report_levels(g);
         if (err == MP_OK && g->ended_first == MP_GRAPH_NONE)
             err = hand_out(g);
     } while (err == MP_OK && has_more_to_do(g));
@@ -727,6 +775,18 @@ enum mp_err mp_graph_advance(struct mp_graph *g)
     return MP_OK;
 }
 
+static void begin_preset(struct mp_graph *g, uint32_t step)
+{
+    struct mp_graph_step_record *s = &g->steps[step];
+    struct mp_slice value = s->result;
+    uint64_t bytes = s->bytes_out;
+    s->result = (struct mp_slice){0};
+    s->is_shrunk = s->is_gone;
+    mp_graph_step_succeed(g, step, value);
+    if (s->is_gone)
+        s->bytes_out = bytes;
+}
+
 enum mp_err mp_graph_start(struct mp_graph *g)
 {
     mp_assert(g->count != 0 && g->levels != 0);
@@ -739,7 +799,13 @@ enum mp_err mp_graph_start(struct mp_graph *g)
     if (g->timeout != 0 && g->timeout < limit)
         limit = g->timeout;
     g->deadline = mp_time_add(g->now, limit);
-    enum mp_err err = mp_graph_tell_run_started(g);
+    mp_graph_log_reserve(g);
+    mp_graph_tell_run_started(g);
+    for (uint32_t i = 0; i < g->count; i++)
+        if (g->steps[i].is_preset)
+            begin_preset(g, i);
+    report_levels(g);
+    enum mp_err err = MP_OK;
     for (uint32_t i = 0; err == MP_OK && i < g->count; i++)
         if (g->steps[i].waiting == 0 && g->steps[i].state == MP_GRAPH_PENDING)
             err = make_ready(g, i);

@@ -100,7 +100,8 @@ static void put_nodes(struct mp_graph *g, struct mp_out *o, uint32_t *ids)
     memset(ids, 0, ((size_t)g->interned_count + 1) * sizeof(*ids));
     for (uint32_t i = 0; i < g->count; i++) {
         const struct mp_graph_step_record *s = &g->steps[i];
-        ids[s->node] = 1;
+        if (!s->is_preset)
+            ids[s->node] = 1;
         for (uint32_t k = 0; s->items && k < s->items->nodes_count; k++)
             ids[s->items->nodes[k]] = 1;
     }
@@ -125,7 +126,7 @@ static void put_counts(struct mp_graph *g, struct mp_out *o)
 {
     uint64_t retries = 0;
     for (uint32_t i = 0; i < g->count; i++)
-        retries += g->steps[i].tries;
+        retries += g->steps[i].retries_made;
     put_uint(o, "steps", g->count);
     put_uint(o, "succeeded", g->counts[MP_GRAPH_DONE]);
     put_uint(o, "failed", g->counts[MP_GRAPH_BROKEN]);

@@ -41,6 +41,7 @@ static struct mp_node_attempt *take_attempt(struct mp_node *n, uint64_t call)
     }
     struct mp_node_attempt *a = &n->attempts[slot];
     if (a->call != call) {
+        mp_assert(!a->kept);
         const struct mp_rpc_call *c = mp_rpc_get(&n->rpc, call);
         *a = (struct mp_node_attempt){
             .call = call, .out = MP_NODE_NONE, .marks = c->marks, .tag = c->tag};
@@ -48,11 +49,75 @@ static struct mp_node_attempt *take_attempt(struct mp_node *n, uint64_t call)
     return a;
 }
 
+/* --- what a function gave, while calls that it left behind have not ended --- */
+
+struct mp_node_kept {
+    struct mp_node_completion completion;
+    size_t size; /* of its bytes, which stand behind it unless it has a handle */
+};
+
+static void free_kept(struct mp_node *n, struct mp_node_attempt *a)
+{
+    if (a->kept)
+        mp_alloc_free(n->alloc, a->kept, sizeof(*a->kept) + a->kept->size);
+    a->kept = NULL;
+}
+
 void mp_node_attempts_fini(struct mp_node *n)
 {
-    for (uint32_t i = 0; i < n->attempt_capacity; i++)
+    for (uint32_t i = 0; i < n->attempt_capacity; i++) {
         mp_node_fill_free(n, &n->attempts[i]);
+        free_kept(n, &n->attempts[i]);
+    }
     mp_alloc_free(n->alloc, n->attempts, n->attempt_capacity * sizeof(*n->attempts));
+}
+
+void mp_node_kept_put(struct mp_node *n, uint64_t call)
+{
+    struct mp_node_attempt *a = mp_node_attempt_of(n, call);
+    struct mp_node_completion *c = &n->completion;
+    mp_assert(a && !a->kept && c->is_set && c->call == call);
+    size_t size = c->payload.handle != 0 ? 0 : c->payload.bytes.size;
+    a->kept = mp_alloc_take(n->alloc, sizeof(*a->kept) + size);
+    if (!a->kept)
+        return; /* the answer will have no payload, and say so */
+    *a->kept = (struct mp_node_kept){.completion = *c, .size = size};
+    if (size != 0)
+        memcpy(a->kept + 1, c->payload.bytes.data, size);
+    c->payload.handle = 0;
+}
+
+bool mp_node_is_kept(const struct mp_node *n, uint64_t call)
+{
+    const struct mp_node_attempt *a = mp_node_attempt_of(n, call);
+    return a && a->kept;
+}
+
+bool mp_node_kept_take(struct mp_node *n, uint64_t call)
+{
+    struct mp_node_attempt *a = mp_node_attempt_of(n, call);
+    if (!a || !a->kept)
+        return false;
+    struct mp_node_completion kept = a->kept->completion;
+    bool has_bytes = kept.payload.handle != 0;
+    if (!has_bytes) {
+        kept.payload.bytes = mp_node_keep(n, mp_slice_of(a->kept + 1, a->kept->size));
+        has_bytes = kept.payload.bytes.size == a->kept->size;
+    }
+    if (has_bytes)
+        n->completion = kept;
+    free_kept(n, a);
+    return has_bytes;
+}
+
+void mp_node_kept_drop(struct mp_node *n, uint64_t call)
+{
+    struct mp_node_attempt *a = mp_node_attempt_of(n, call);
+    if (!a || !a->kept)
+        return;
+    if (a->kept->completion.payload.handle != 0)
+        mp_node_emit(n, MP_NODE_RELEASE)->payload = a->kept->completion.payload;
+    free_kept(n, a);
 }
 
 void mp_node_attempt_close(struct mp_node *n, mp_time now, uint64_t call, bool is_measured)
@@ -99,12 +164,15 @@ void mp_node_attempt_ended(struct mp_node *n, mp_time now, const struct mp_node_
     mp_node_attempt_close(n, now, work->call, false);
     if (!c)
         return;
-    if (c->state != MP_RPC_ACTIVE || c->is_timed_out) {
-        const struct mp_rpc_event ended = {.kind = MP_RPC_ENDED, .call = work->call};
-        mp_node_step_rpc(n, now, &ended, NULL);
+    /* What had begun was lost with the link to its node: it may go on there. */
+    if (!mp_node_is_wanted(c)) {
+        mp_node_ended(n, now, work->call, work->has_begun, work->has_begun);
         return;
     }
-    mp_node_outcome_error(n, now, work->call, work->payload, work->may_rerun, work->has_begun);
+    mp_node_outcome_error(n, now, work->call, work->payload,
+                          (struct mp_node_outcome){.is_neighbour = work->may_rerun,
+                                                   .has_begun = work->has_begun,
+                                                   .is_unsure = work->has_begun});
 }
 
 /* --- choosing --- */
@@ -231,7 +299,7 @@ void mp_node_attempt_filled(struct mp_node *n, mp_time now, uint64_t call)
     const struct mp_rpc_call *c = mp_rpc_get(&n->rpc, call);
     if (!a || a->state != MP_NODE_ATTEMPT_FILLING)
         return;
-    if (!c || c->state != MP_RPC_ACTIVE || c->is_timed_out)
+    if (!mp_node_is_wanted(c))
         mp_node_attempt_end(n, call, (struct mp_slice){0}, false, false);
     else
         submit_here(n, now, a);
@@ -378,7 +446,7 @@ static void turned_down(struct mp_node *n, mp_time now, struct mp_node_attempt *
     uint32_t member = a->member;
     mp_node_attempt_close(n, now, call, false);
     avoid(a, member);
-    if (c->state == MP_RPC_ACTIVE && !c->is_timed_out && a->avoid_count < MP_REROUTES_MAX)
+    if (mp_node_is_wanted(c) && a->avoid_count < MP_REROUTES_MAX)
         mp_node_put_off(n, MP_NODE_WORK_RESUBMIT, call);
     else
         mp_node_attempt_end(n, call, error, false, false);
@@ -412,7 +480,7 @@ void mp_node_attempt_listed(struct mp_node *n, mp_time now, const struct mp_node
     if (!a || !c || a->state != MP_NODE_ATTEMPT_LISTING)
         return;
     a->out = MP_NODE_NONE;
-    if (c->state != MP_RPC_ACTIVE || c->is_timed_out) {
+    if (!mp_node_is_wanted(c)) {
         mp_node_attempt_end(n, w->call, (struct mp_slice){0}, false, false);
         return;
     }
@@ -453,13 +521,17 @@ void mp_node_attempt_answered(struct mp_node *n, mp_time now, struct mp_node_out
                                                 .bytes_in = c->args.bytes.size,
                                                 .peer = peer,
                                                 .payload = payload};
-    bool is_active = c->state == MP_RPC_ACTIVE && !c->is_timed_out;
-    if (c->origin.kind == MP_RPC_RUN && !is_active && may_keep(a, peer.flags))
+    /* A helper that lost it cannot know either. */
+    const struct mp_node_outcome how = {
+        .is_neighbour = (peer.flags & MP_PEER_IS_LOST) != 0,
+        .has_begun = (peer.flags & MP_PEER_HAS_BEGUN) != 0,
+        .is_unsure = (peer.flags & (MP_PEER_IS_LOST | MP_PEER_IS_UNSURE)) != 0};
+    bool is_wanted = mp_node_is_wanted(c) || (c->state == MP_RPC_ENDING && !is_error);
+    if (c->origin.kind == MP_RPC_RUN && !is_wanted && may_keep(a, peer.flags))
         mp_node_run_may_be_held(n, c->origin.owner, a->member);
-    if (!is_active) {
-        const struct mp_rpc_event ended = {.kind = MP_RPC_ENDED, .call = call};
+    if (!is_wanted) {
         mp_node_attempt_close(n, now, call, false);
-        mp_node_step_rpc(n, now, &ended, NULL);
+        mp_node_ended(n, now, call, how.has_begun, how.is_unsure);
     } else if (is_error && (peer.flags & MP_PEER_NO_RELEASE) != 0 && c->release != 0 &&
                !a->was_listed && tell_release(n, a, c)) {
         a->state = MP_NODE_ATTEMPT_LISTING;
@@ -468,8 +540,7 @@ void mp_node_attempt_answered(struct mp_node *n, mp_time now, struct mp_node_out
     } else {
         /* A failure says nothing about how quick the node is. */
         mp_node_attempt_close(n, now, call, !is_error);
-        mp_node_outcome(n, now, call, is_error, (peer.flags & MP_PEER_IS_LOST) != 0,
-                        (peer.flags & MP_PEER_HAS_BEGUN) != 0);
+        mp_node_outcome(n, now, call, is_error, how);
     }
 }
 
@@ -685,10 +756,10 @@ void mp_node_peer_answer(struct mp_node *n, mp_time now, const struct mp_rpc_eff
     struct mp_rpc_payload payload = {.bytes = bytes, .handle = handle};
     struct mp_peer_answer answer = {.load = n->rpc.live};
     (void)now;
-    /* A worker that has it may have begun it, which is not known until it answers. */
-    if (e->answer.has_begun || (a && a->state == MP_NODE_ATTEMPT_LOCAL &&
-                                mp_pool_where(&n->pool, e->call) != MP_POOL_NONE))
+    if (e->answer.has_begun)
         answer.flags |= MP_PEER_HAS_BEGUN;
+    if (!e->answer.is_confirmed)
+        answer.flags |= MP_PEER_IS_UNSURE;
     if (done->is_set && done->call == e->call) {
         answer.worker = done->worker;
         if (done->begun_at != 0 && done->ended_at >= done->begun_at) {

@@ -2,6 +2,7 @@
 #include "src/base/assert.h"
 #include "src/base/limits.h"
 #include "src/core/node/node_internal.h"
+#include "src/core/node/topics_internal.h"
 #include "src/wire/msgpack.h"
 
 #define CLOCK_AHEAD_MAX MP_SECONDS(1)
@@ -156,7 +157,7 @@ static void answer_run(struct mp_node *n, mp_time now, const struct mp_rpc_effec
     w->member = a ? a->member : MP_MEMBER_SELF;
     w->has_copies = a && (a->marks & MP_NODE_HAS_HOLES) != 0;
     if (!c->is_set || c->call != e->call) {
-        /* Its time was up or it was cancelled: no worker has answered, but one may have it. */
+        /* Its time was up, or it never began: no worker has answered, but one may have it. */
         uint32_t worker =
             w->member == MP_MEMBER_SELF ? mp_pool_where(&n->pool, e->call) : MP_POOL_NONE;
         w->worker = worker == MP_POOL_NONE ? 0 : worker + 1;
@@ -178,7 +179,7 @@ static void answer_run(struct mp_node *n, mp_time now, const struct mp_rpc_effec
     w->timing.network = now > c->ended_at ? now - c->ended_at : 0;
 }
 
-static void answer(struct mp_node *n, mp_time now, const struct mp_rpc_effect *e)
+static void give_answer(struct mp_node *n, mp_time now, const struct mp_rpc_effect *e)
 {
     n->calls++;
     n->errors += e->answer.answer != MP_RPC_RESULT;
@@ -187,6 +188,10 @@ static void answer(struct mp_node *n, mp_time now, const struct mp_rpc_effect *e
         return;
     }
     struct mp_slice bytes = answer_bytes(n, e);
+    if (e->answer.origin.kind == MP_RPC_TOPIC) {
+        mp_node_subscribed_answer(n, e, bytes);
+        return;
+    }
     if (e->answer.origin.kind == MP_RPC_PEER) {
         mp_node_peer_answer(n, now, e, bytes, take_handle(n, e));
         return;
@@ -200,6 +205,43 @@ static void answer(struct mp_node *n, mp_time now, const struct mp_rpc_effect *e
     out->is_error = is_error;
     out->payload.bytes = bytes;
     out->payload.handle = take_handle(n, e);
+}
+
+/* What a function gave could not be kept until its answer was due. */
+static void give_nothing(struct mp_node *n, mp_time now, const struct mp_rpc_effect *e)
+{
+    const struct mp_fault fault = {.code = MP_CODE_RESOURCE_EXHAUSTED,
+                                   .reason = mp_slice_str("OUT_OF_MEMORY"),
+                                   .message =
+                                       mp_slice_str("the node had no memory to keep the result"),
+                                   .node = n->catalog.node};
+    struct mp_rpc_effect failed = *e;
+    failed.answer.answer = MP_RPC_ERROR;
+    n->completion = (struct mp_node_completion){.is_set = true,
+                                                .is_error = true,
+                                                .call = e->call,
+                                                .submitted_at = now,
+                                                .payload = {.bytes = mp_node_error(n, &fault)}};
+    give_answer(n, now, &failed);
+}
+
+/* The payload of an answer is what this step is about, or it was kept. */
+static void answer(struct mp_node *n, mp_time now, const struct mp_rpc_effect *e)
+{
+    bool has_payload = e->answer.answer == MP_RPC_RESULT || e->answer.answer == MP_RPC_ERROR;
+    bool is_here = n->completion.is_set && n->completion.call == e->call;
+    if (!has_payload || (is_here && !mp_node_is_kept(n, e->call))) {
+        give_answer(n, now, e);
+        return;
+    }
+    const struct mp_node_completion current = n->completion;
+    if (mp_node_kept_take(n, e->call))
+        give_answer(n, now, e);
+    else
+        give_nothing(n, now, e);
+    if (n->completion.payload.handle != 0)
+        mp_node_emit(n, MP_NODE_RELEASE)->payload = n->completion.payload;
+    n->completion = current;
 }
 
 bool mp_node_step_rpc(struct mp_node *n, mp_time now, const struct mp_rpc_event *ev,
@@ -220,6 +262,10 @@ bool mp_node_step_rpc(struct mp_node *n, mp_time now, const struct mp_rpc_event 
             answer(n, now, e);
         } else if (e->kind == MP_RPC_ABANDON) {
             mp_node_abandon(n, now, e->call);
+        } else if (e->kind == MP_RPC_KEEP) {
+            mp_node_kept_put(n, e->call);
+        } else if (e->kind == MP_RPC_DROP) {
+            mp_node_kept_drop(n, e->call);
         } else {
             mp_node_emit(n, MP_NODE_RELEASE)->payload.handle = e->handle;
         }
@@ -473,19 +519,35 @@ void mp_node_nested(struct mp_node *n, mp_time now, const struct mp_node_event *
 
 /* --- ends of attempts --- */
 
-void mp_node_outcome(struct mp_node *n, mp_time now, uint64_t call, bool is_error,
-                     bool is_neighbour, bool has_begun)
+void mp_node_ended(struct mp_node *n, mp_time now, uint64_t call, bool has_begun, bool is_unsure)
 {
-    struct mp_rpc_event ev = {
-        .kind = MP_RPC_OUTCOME,
+    const struct mp_rpc_event ended = {
+        .kind = MP_RPC_ENDED,
         .call = call,
-        .outcome = {.is_error = is_error, .is_neighbour = is_neighbour, .has_begun = has_begun}};
+        .outcome = {.is_error = true, .has_begun = has_begun, .is_unsure = is_unsure}};
+    mp_node_step_rpc(n, now, &ended, NULL);
+}
+
+bool mp_node_is_wanted(const struct mp_rpc_call *c)
+{
+    return c && c->state == MP_RPC_ACTIVE && !c->is_timed_out;
+}
+
+void mp_node_outcome(struct mp_node *n, mp_time now, uint64_t call, bool is_error,
+                     struct mp_node_outcome how)
+{
+    struct mp_rpc_event ev = {.kind = MP_RPC_OUTCOME,
+                              .call = call,
+                              .outcome = {.is_error = is_error,
+                                          .is_neighbour = how.is_neighbour,
+                                          .has_begun = how.has_begun,
+                                          .is_unsure = how.is_unsure}};
     struct mp_fault fault;
     if (is_error) {
         bool is_read = mp_fault_read(n->completion.payload.bytes, &fault) == MP_OK;
         ev.outcome.is_retryable = !is_read || (mp_code_is_retried(fault.code) && !fault.is_final);
         ev.outcome.is_absent =
-            is_read && !has_begun &&
+            is_read && !how.has_begun &&
             (fault.code == MP_CODE_UNAVAILABLE || fault.code == MP_CODE_NOT_FOUND ||
              fault.code == MP_CODE_FAILED_PRECONDITION);
     }
@@ -510,16 +572,18 @@ void mp_node_completed(struct mp_node *n, mp_time now, const struct mp_node_even
         .worker = ev->completed.worker,
         .task = ev->completed.call,
         .done = {.run = ev->completed.run, .is_retiring = ev->completed.is_retiring}};
-    bool is_active = c->state == MP_RPC_ACTIVE && !c->is_timed_out;
+    /* One that had ended before it heard of its cancellation has a result all the same. */
+    bool is_wanted = mp_node_is_wanted(c) || (c->state == MP_RPC_ENDING && !ev->completed.is_error);
     mp_node_step_pool(n, now, &done);
-    if (!is_active)
+    if (!is_wanted)
         return; /* the pool's END follows */
     mp_node_attempt_close(n, now, ev->completed.call, !ev->completed.is_error);
-    mp_node_outcome(n, now, ev->completed.call, ev->completed.is_error, false, true);
+    mp_node_outcome(n, now, ev->completed.call, ev->completed.is_error,
+                    (struct mp_node_outcome){.has_begun = true});
 }
 
 void mp_node_outcome_error(struct mp_node *n, mp_time now, uint64_t call, struct mp_slice error,
-                           bool is_neighbour, bool has_begun)
+                           struct mp_node_outcome how)
 {
     const struct mp_rpc_call *c = mp_rpc_get(&n->rpc, call);
     if (n->completion.is_set && n->completion.payload.handle != 0)
@@ -530,7 +594,7 @@ void mp_node_outcome_error(struct mp_node *n, mp_time now, uint64_t call, struct
                                                 .bytes_in = c->args.bytes.size,
                                                 .submitted_at = now,
                                                 .payload = {.bytes = error}};
-    mp_node_outcome(n, now, call, true, is_neighbour, has_begun);
+    mp_node_outcome(n, now, call, true, how);
 }
 
 static void put_duration(struct mp_text *t, mp_duration d)
@@ -554,7 +618,7 @@ struct mp_slice mp_node_answer_error(struct mp_node *n, const struct mp_rpc_effe
     struct mp_text text;
     mp_text_init(&text, bytes, sizeof(bytes));
     const struct mp_node_attempt *a = mp_node_attempt_of(n, e->call);
-    bool is_away = a && a->state == MP_NODE_ATTEMPT_OUT;
+    bool is_away = a && a->member != MP_MEMBER_SELF;
     struct mp_fault fault = {.node = is_away ? mp_node_member_name(n, a->member) : n->catalog.node};
     if (e->answer.answer == MP_RPC_CANCELLED) {
         fault.code = MP_CODE_CANCELLED;
@@ -562,10 +626,9 @@ struct mp_slice mp_node_answer_error(struct mp_node *n, const struct mp_rpc_effe
         mp_text_put(&text, "the call was cancelled");
     } else {
         static const char *const reasons[MP_RPC_ORIGIN_KINDS] = {
-            [MP_RPC_CLIENT] = "DEADLINE_EXCEEDED",
-            [MP_RPC_NESTED] = "CALL_TIMEOUT",
-            [MP_RPC_RUN] = "STEP_TIMEOUT",
-            [MP_RPC_PEER] = "DEADLINE_EXCEEDED",
+            [MP_RPC_CLIENT] = "DEADLINE_EXCEEDED", [MP_RPC_NESTED] = "CALL_TIMEOUT",
+            [MP_RPC_RUN] = "STEP_TIMEOUT",         [MP_RPC_PEER] = "DEADLINE_EXCEEDED",
+            [MP_RPC_TOPIC] = "CALL_TIMEOUT",
         };
         fault.code = MP_CODE_DEADLINE_EXCEEDED;
         fault.reason = mp_slice_str(reasons[e->answer.origin.kind]);
@@ -614,11 +677,15 @@ static void explain_end(struct mp_node *n, mp_time now, enum mp_pool_end end, ui
 void mp_node_pool_end(struct mp_node *n, mp_time now, const struct mp_node_work *work)
 {
     const struct mp_rpc_call *c = mp_rpc_get(&n->rpc, work->call);
-    mp_assert(c);
+    const struct mp_node_attempt *a = mp_node_attempt_of(n, work->call);
+    if (!c || (a && a->state != MP_NODE_ATTEMPT_LOCAL))
+        return; /* it was cancelled, and had a result all the same */
     mp_node_attempt_close(n, now, work->call, false);
-    if (work->end == MP_POOL_GONE || c->state != MP_RPC_ACTIVE || c->is_timed_out) {
-        const struct mp_rpc_event ended = {.kind = MP_RPC_ENDED, .call = work->call};
-        mp_node_step_rpc(n, now, &ended, NULL);
+    bool is_cancelled = work->end == MP_POOL_GONE || work->end == MP_POOL_TAKEN_BACK;
+    bool has_begun = work->end == MP_POOL_GONE || work->end == MP_POOL_LOST_SUSPECT ||
+                     work->end == MP_POOL_LOST_NEIGHBOUR;
+    if (is_cancelled || !mp_node_is_wanted(c)) {
+        mp_node_ended(n, now, work->call, has_begun, false);
         return;
     }
     char bytes[512];
@@ -627,7 +694,8 @@ void mp_node_pool_end(struct mp_node *n, mp_time now, const struct mp_node_work 
     mp_text_init(&text, bytes, sizeof(bytes));
     explain_end(n, now, work->end, c->target.function, &fault, &text);
     fault.message = mp_text_slice(&text);
-    bool has_begun = work->end == MP_POOL_LOST_SUSPECT || work->end == MP_POOL_LOST_NEIGHBOUR;
-    mp_node_outcome_error(n, now, work->call, mp_node_error(n, &fault),
-                          work->end == MP_POOL_LOST_NEIGHBOUR, has_begun);
+    mp_node_outcome_error(
+        n, now, work->call, mp_node_error(n, &fault),
+        (struct mp_node_outcome){.is_neighbour = work->end == MP_POOL_LOST_NEIGHBOUR,
+                                 .has_begun = has_begun});
 }

@@ -16,6 +16,7 @@
  * No state is kept between the stages: each message says all that the next one needs. */
 #include "src/base/assert.h"
 #include "src/core/node/node_internal.h"
+#include "src/core/node/topics_internal.h"
 #include "src/wire/msgpack.h"
 
 #define LOGGED_JOINS_MAX 256
@@ -123,6 +124,7 @@ static void member_gone(struct mp_node *n, mp_time now, uint32_t member)
         n->states[member] = 0;
     const struct mp_catalog_event gone = {.kind = MP_CATALOG_NODE_GONE, .number = member};
     mp_node_link_member_gone(n, now, member);
+    mp_node_topics_member_gone(n, now, member);
     mp_node_release_all(n, member);
     router_gone(n, now, member);
     mp_node_step_catalog(n, now, &gone, &out);
@@ -312,6 +314,7 @@ bool mp_node_step_catalog(struct mp_node *n, mp_time now, const struct mp_catalo
             struct mp_router_effects routed;
             const struct mp_router_event flush = {.kind = MP_ROUTER_FLUSH};
             n->is_catalog_changed = true;
+            n->topics.are_functions_stale = true;
             if (mp_router_step(n->router, now, &flush, &routed) != MP_OK)
                 n->is_out_of_memory = true;
         } else if (e->kind == MP_CATALOG_ANNOUNCE) {

@@ -44,8 +44,6 @@ bool mp_node_deploy_wish(const struct mp_node_deploy *d, uint32_t place, struct 
 bool mp_node_deploy_obeys(struct mp_node *n, struct mp_node_deploy *d);
 /* Whether that very content is live already. */
 bool mp_node_deploy_is_unchanged(const struct mp_node *n, const struct mp_node_deploy *d);
-/* The text under a key of a map, or nothing. */
-struct mp_slice mp_node_text_of(struct mp_slice map, const char *key);
 /* The elements of an array; 0 if it is none. */
 uint32_t mp_node_count_of(struct mp_slice array);
 /* The pair of a key and bytes in hex digits; nil for none. */

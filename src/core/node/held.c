@@ -44,7 +44,7 @@ static struct mp_node_held *take_place(struct mp_node *n, uint32_t coordinator, 
 {
     uint32_t place = n->held_free;
     /* Drawn anew at each boot, so that a number from before it is not taken for another value's. */
-    uint64_t generation = n->identity | 1;
+    uint64_t generation = n->held_generation | 1;
     struct mp_member_info info = {0};
     (void)mp_membership_get(n->membership, coordinator, &info);
     if (place != MP_NODE_NONE) {
@@ -83,14 +83,81 @@ static void free_held(struct mp_node *n, struct mp_node_held *h)
         (void)mp_map_remove(&n->copies, h->key);
         mp_alloc_free(n->alloc, (void *)(uintptr_t)h->key.data, h->key.size);
     }
-    n->held_bytes -= h->payload.bytes.size;
+    if (h->is_released)
+        n->released_bytes -= h->payload.bytes.size;
+    else
+        n->held_bytes -= h->payload.bytes.size;
+    n->held_count -= !h->is_released;
     if (h->payload.handle != 0)
         mp_node_emit(n, MP_NODE_RELEASE)->payload = h->payload;
     else
         mp_alloc_free(n->alloc, (void *)(uintptr_t)h->payload.bytes.data, h->payload.bytes.size);
     *h = (struct mp_node_held){.run = generation, .next_free = n->held_free};
     n->held_free = place;
+}
+
+/* --- what was released --- */
+
+static uint64_t oldest_released(const struct mp_node *n)
+{
+    uint64_t id = 0;
+    if (n->released.size != 0)
+        memcpy(&id, n->released.data, sizeof(id));
+    return id;
+}
+
+static void drop_released(struct mp_node *n)
+{
+    free_held(n, &n->held[(uint32_t)oldest_released(n)]);
+    mp_buf_drop(&n->released, sizeof(uint64_t));
+}
+
+/* Shared blocks are scarce: what is only kept for the curious lies elsewhere. False: no memory. */
+static bool leave_block(struct mp_node *n, struct mp_node_held *h)
+{
+    uint8_t *own = h->payload.handle != 0 ? mp_alloc_take(n->alloc, h->payload.bytes.size) : NULL;
+    if (!own)
+        return h->payload.handle == 0;
+    memcpy(own, h->payload.bytes.data, h->payload.bytes.size);
+    mp_node_emit(n, MP_NODE_RELEASE)->payload = h->payload;
+    h->payload = (struct mp_rpc_payload){.bytes = mp_slice_of(own, h->payload.bytes.size)};
+    return true;
+}
+
+/* Its run is over. Somebody may still want to see a result whole (`trace --result`), so it stays
+ * for a while as long as nothing else needs the room; copies of it do not. */
+static void release_held(struct mp_node *n, struct mp_node_held *h)
+{
+    uint64_t size = h->payload.bytes.size;
+    if (h->is_released)
+        return;
+    if (h->is_copy || h->coordinator == MP_MEMBER_SELF || size > MP_HELD_RELEASED_BYTES ||
+        !leave_block(n, h) ||
+        mp_buf_append(&n->released, mp_slice_of(&h->id, sizeof(h->id))) != MP_OK) {
+        free_held(n, h);
+        return;
+    }
+    h->is_released = true;
+    h->since = n->now;
     n->held_count--;
+    n->held_bytes -= size;
+    n->released_bytes += size;
+    while (n->released_bytes > MP_HELD_RELEASED_BYTES)
+        drop_released(n);
+}
+
+mp_time mp_node_held_deadline(const struct mp_node *n)
+{
+    if (n->released.size == 0)
+        return MP_NEVER;
+    const struct mp_node_held *h = &n->held[(uint32_t)oldest_released(n)];
+    return mp_time_add(h->since, MP_MS(MP_HELD_RELEASED_MS));
+}
+
+void mp_node_held_tick(struct mp_node *n, mp_time now)
+{
+    while (mp_node_held_deadline(n) <= now)
+        drop_released(n);
 }
 
 /* Takes a payload over: its handle, or a copy of its bytes. */
@@ -98,6 +165,9 @@ static bool keep(struct mp_node *n, struct mp_node_held *h, struct mp_rpc_payloa
 {
     if (n->held_bytes + payload->bytes.size > MP_HELD_BYTES_MAX)
         return false;
+    while (n->released.size != 0 &&
+           n->held_bytes + n->released_bytes + payload->bytes.size > MP_HELD_BYTES_MAX)
+        drop_released(n);
     if (payload->handle == 0) {
         uint8_t *own = mp_alloc_take(n->alloc, payload->bytes.size);
         if (!own)
@@ -133,7 +203,7 @@ uint32_t mp_node_held_for(struct mp_node *n)
     uint32_t start = (uint32_t)mp_rng_below(&n->rng, n->held_used);
     for (uint32_t i = 0; i < n->held_used; i++) {
         const struct mp_node_held *h = &n->held[(start + i) % n->held_used];
-        if (h->id == 0 || h->coordinator == MP_MEMBER_SELF ||
+        if (h->id == 0 || h->is_released || h->coordinator == MP_MEMBER_SELF ||
             !mp_membership_get(n->membership, h->coordinator, &info) ||
             info.state >= MP_MEMBER_DEAD)
             continue;
@@ -151,14 +221,14 @@ void mp_node_release_run(struct mp_node *n, uint32_t coordinator, uint64_t run)
         return;
     for (uint32_t i = 0; n->held_count != 0 && i < n->held_used; i++)
         if (n->held[i].id != 0 && n->held[i].coordinator == coordinator && n->held[i].run == run)
-            free_held(n, &n->held[i]);
+            release_held(n, &n->held[i]);
 }
 
 void mp_node_release_all(struct mp_node *n, uint32_t coordinator)
 {
     for (uint32_t i = 0; n->held_count != 0 && i < n->held_used; i++)
         if (n->held[i].id != 0 && n->held[i].coordinator == coordinator)
-            free_held(n, &n->held[i]);
+            release_held(n, &n->held[i]);
 }
 
 static bool is_listed(struct mp_slice runs, uint64_t run)
@@ -185,7 +255,7 @@ void mp_node_runs_frame(struct mp_node *n, uint32_t coordinator, uint64_t id, st
     for (uint32_t i = 0; n->held_count != 0 && i < n->held_used; i++)
         if (n->held[i].id != 0 && n->held[i].coordinator == coordinator &&
             n->held[i].since < before && !is_listed(runs, n->held[i].run))
-            free_held(n, &n->held[i]);
+            release_held(n, &n->held[i]);
 }
 
 void mp_node_release_older(struct mp_node *n, uint32_t coordinator, uint64_t generation)
@@ -193,7 +263,7 @@ void mp_node_release_older(struct mp_node *n, uint32_t coordinator, uint64_t gen
     for (uint32_t i = 0; n->held_count != 0 && i < n->held_used; i++)
         if (n->held[i].id != 0 && n->held[i].coordinator == coordinator &&
             n->held[i].generation < generation)
-            free_held(n, &n->held[i]);
+            release_held(n, &n->held[i]);
 }
 
 void mp_node_held_fini(struct mp_node *n)
@@ -209,6 +279,7 @@ void mp_node_held_fini(struct mp_node *n)
     }
     mp_alloc_free(n->alloc, n->held, n->held_capacity * sizeof(*n->held));
     mp_map_fini(&n->copies);
+    mp_buf_fini(&n->released);
 }
 
 uint32_t mp_node_held_count(const struct mp_node *n)
@@ -272,7 +343,7 @@ void mp_node_fetch_frame(struct mp_node *n, uint64_t client, uint64_t id, struct
     const struct mp_node_held *h = NULL;
     if (mp_peer_fetch_read(meta, &f) == MP_OK)
         h = find(n, f.held);
-    bool is_there = h && !h->is_copy;
+    bool is_there = h && !h->is_copy && (f.is_late || !h->is_released);
     if (!is_there)
         error = lost_error(n, n->catalog.node);
     is_there = is_there && cut(n, h, f.path, &part, &error);

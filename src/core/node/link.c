@@ -11,6 +11,7 @@
  * since what is on its way over it has maybe begun at the other end. */
 #include "src/base/assert.h"
 #include "src/core/node/node_internal.h"
+#include "src/core/node/topics_internal.h"
 
 /* --- tables --- */
 
@@ -203,6 +204,7 @@ void mp_node_send_frame(struct mp_node *n, uint64_t client, uint8_t type, uint64
 void mp_node_close_client(struct mp_node *n, uint64_t client)
 {
     mp_node_emit(n, MP_NODE_CLOSE)->client = client;
+    mp_node_put_off(n, MP_NODE_WORK_CLOSED, client);
 }
 
 /* --- choosing one --- */
@@ -383,6 +385,9 @@ static void link_frame(struct mp_node *n, mp_time now, uint32_t link,
     case MP_FRAME_ERROR:
         mp_node_out_answer(n, now, link, ev->frame.type, ev->frame.id, ev->frame.meta, payload);
         break;
+    case MP_FRAME_EVENT:
+        mp_node_out_event(n, link, ev->frame.id, payload);
+        break;
     case MP_FRAME_PING:
         mp_node_send_frame(n, client, MP_FRAME_PONG, ev->frame.id, (struct mp_slice){0},
                            (struct mp_rpc_payload){0});
@@ -423,7 +428,12 @@ static void link_frame(struct mp_node *n, mp_time now, uint32_t link,
         n->links[link].used_at = now;
         (void)mp_node_code_request(n, now, ev);
         break;
-    default: /* EVENT, GOAWAY and what a later version may say */
+    case MP_FRAME_PUBLISHED:
+    case MP_FRAME_BACKLOG:
+        n->links[link].used_at = now;
+        (void)mp_node_topic_request(n, now, ev);
+        break;
+    default: /* GOAWAY and what a later version may say */
         break;
     }
 }
@@ -455,11 +465,13 @@ void mp_node_link_gone(struct mp_node *n, mp_time now, uint64_t client)
     mp_node_link_end(n, now, link);
 }
 
-void mp_node_pressure(struct mp_node *n, const struct mp_node_event *ev)
+void mp_node_pressure(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
 {
     uint32_t link = mp_node_any_link(n, ev->pressure.client);
-    if (link == MP_NODE_NONE)
+    if (link == MP_NODE_NONE) {
+        mp_node_topics_pressure(n, now, ev->pressure.client, ev->pressure.is_high);
         return;
+    }
     n->links[link].is_high = ev->pressure.is_high;
     mp_node_outs_flush(n, link);
 }

@@ -2,6 +2,7 @@
  * works off what that makes for the others until nothing is left. */
 #include "src/base/assert.h"
 #include "src/core/node/node_internal.h"
+#include "src/core/node/topics_internal.h"
 
 #define CHUNK_BYTES      (16u << 10)
 #define BUILD_BYTES_KEPT (16u << 10)
@@ -96,7 +97,7 @@ bool mp_node_make_room(struct mp_node *n)
 {
     uint32_t calls = n->rpc.used + n->out_count + 1;
     uint32_t places = n->cfg.workers + n->pool.worker_count + n->run_count + n->held_count +
-                      n->link_used + n->deploy_count + n->unit_capacity;
+                      n->link_used + n->deploy_count + n->unit_capacity + n->watch_count;
     uint32_t effects = n->effect_count + ROOM_BASE + ROOM_EFFECTS * (calls + places);
     uint32_t work = n->work_count + ROOM_BASE + ROOM_WORK * calls;
     return grow(n, (void **)&n->effects, &n->effect_capacity, effects, sizeof(*n->effects)) &&
@@ -214,7 +215,8 @@ static enum mp_err new_machines(struct mp_node *n, const struct mp_node_config *
                                               .defects = cfg->defects};
     const struct mp_pool_config pool = {.begun_max = cfg->calls_begun_max,
                                         .queued_max = cfg->calls_queued_max};
-    const struct mp_rpc_config rpc = {.waiting_max = cfg->calls_queued_max};
+    const struct mp_rpc_config rpc = {.waiting_max = cfg->calls_queued_max,
+                                      .defects = cfg->defects};
     const struct mp_router_config router = {.routes_max = MP_ROUTER_ROUTES_MAX,
                                             .defects = cfg->defects};
     const struct mp_membership_config membership = {.name = cfg->name,
@@ -262,13 +264,22 @@ enum mp_err mp_node_new(struct mp_node **own_out, const struct mp_node_config *c
     mp_buf_init(&n->announce, a, 0);
     mp_map_init(&n->copies, a);
     mp_buf_init(&n->asked, a, 0);
+    mp_buf_init(&n->high, a, 0);
+    mp_buf_init(&n->released, a, 0);
+    mp_buf_init(&n->run_asks, a, 0);
     n->code_at = MP_NEVER;
+    n->watch_at = MP_NEVER;
     enum mp_err err = new_machines(n, cfg);
     if (err == MP_OK)
         err = mp_node_releases_init(n);
+    if (err == MP_OK)
+        err = mp_node_records_init(n);
+    if (err == MP_OK)
+        err = mp_node_topics_init(n);
     n->cfg.name = n->catalog.node;
     n->cfg.cluster = n->catalog.cluster;
-    n->identity = (uint32_t)mp_rng_next(&n->rng);
+    n->identity = mp_node_run_identity(n->catalog.node);
+    n->held_generation = (uint32_t)mp_rng_next(&n->rng);
     if (err == MP_OK && !mp_node_make_room(n))
         err = MP_ENOMEM;
     if (err != MP_OK) {
@@ -284,6 +295,9 @@ void mp_node_free(struct mp_node *n)
     if (!n)
         return;
     mp_node_runs_fini(n);
+    mp_node_run_asks_fini(n);
+    mp_node_records_fini(n);
+    mp_buf_fini(&n->high);
     mp_node_attempts_fini(n);
     mp_node_outs_fini(n);
     mp_node_links_fini(n);
@@ -291,6 +305,7 @@ void mp_node_free(struct mp_node *n)
     mp_node_deploys_fini(n);
     mp_node_releases_fini(n);
     mp_node_units_fini(n);
+    mp_node_topics_fini(n);
     mp_membership_free(n->membership);
     mp_router_free(n->router);
     mp_rpc_fini(&n->rpc);
@@ -352,13 +367,24 @@ static void cancel(struct mp_node *n, mp_time now, const struct mp_node_event *e
 {
     bool is_peer = mp_node_link_of_client(n, ev->request.client) != MP_NODE_NONE;
     if (mp_node_outs_cancel(n, ev->request.client, ev->request.id) ||
-        (!is_peer && mp_node_run_cancel(n, now, ev->request.client, ev->request.id)))
+        mp_node_watch_cancel(n, ev->request.client, ev->request.id) ||
+        mp_node_run_ask_cancel(n, ev->request.client, ev->request.id) ||
+        mp_node_run_cancel(n, now, ev->request.client, ev->request.id) ||
+        (!is_peer && mp_node_topics_cancel(n, now, ev->request.client, ev->request.id)))
         return;
     const struct mp_rpc_event cancelled = {.kind = MP_RPC_CANCEL_ORIGIN,
                                            .origin = {.kind = is_peer ? MP_RPC_PEER : MP_RPC_CLIENT,
                                                       .owner = ev->request.client,
                                                       .id = ev->request.id}};
     mp_node_step_rpc(n, now, &cancelled, NULL);
+}
+
+static void leave_runs(struct mp_node *n, mp_time now, uint64_t client)
+{
+    mp_node_watch_client_gone(n, client);
+    mp_node_run_asks_client_gone(n, client);
+    mp_node_run_waiters_gone(n, client);
+    mp_node_runs_of_client_gone(n, now, client);
 }
 
 static void client_gone(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
@@ -369,7 +395,8 @@ static void client_gone(struct mp_node *n, mp_time now, const struct mp_node_eve
     const struct mp_rpc_event peer_gone = {.kind = MP_RPC_OWNER_GONE,
                                            .origin = {.kind = MP_RPC_PEER, .owner = client}};
     n->client_gone = client;
-    mp_node_runs_of_client_gone(n, now, client);
+    leave_runs(n, now, client);
+    mp_node_topics_client_gone(n, now, client);
     mp_node_step_rpc(n, now, &client_gone, NULL);
     mp_node_step_rpc(n, now, &peer_gone, NULL);
     mp_node_deploys_client_gone(n, client);
@@ -480,6 +507,29 @@ static void timer(struct mp_node *n, mp_time now)
     }
     if (mp_node_runs_deadline(n) <= now)
         mp_node_runs_tick(n, now);
+    if (n->watch_at <= now)
+        mp_node_watch_tick(n, now);
+    if (mp_node_held_deadline(n) <= now)
+        mp_node_held_tick(n, now);
+    if (mp_node_records_deadline(n) <= now)
+        mp_node_records_tick(n, now);
+    mp_node_topics_tick(n, now);
+}
+
+static void kept(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
+{
+    switch (mp_node_ticket_kind(ev->stored.ticket)) {
+    case MP_NODE_TICKET_RUN:
+        mp_node_runs_kept(n, now, ev);
+        break;
+    case MP_NODE_TICKET_MESSAGES:
+        mp_node_topics_kept(n, now, ev);
+        break;
+    default:
+        mp_node_unit_kept(n, ev);
+        mp_node_deploy_kept(n, now, ev);
+        break;
+    }
 }
 
 static void route(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
@@ -503,6 +553,12 @@ static void route(struct mp_node *n, mp_time now, const struct mp_node_event *ev
         break;
     case MP_NODE_QUERY:
         mp_node_query(n, now, ev);
+        break;
+    case MP_NODE_PUBLISH:
+        mp_node_publish(n, now, ev);
+        break;
+    case MP_NODE_SUBSCRIBE:
+        mp_node_subscribe(n, now, ev);
         break;
     case MP_NODE_CLIENT_GONE:
         client_gone(n, now, ev);
@@ -540,7 +596,9 @@ static void route(struct mp_node *n, mp_time now, const struct mp_node_event *ev
         mp_node_frame(n, now, ev);
         break;
     case MP_NODE_PRESSURE:
-        mp_node_pressure(n, ev);
+        mp_node_pressure(n, now, ev);
+        mp_node_watch_pressure(n, now, ev->pressure.client, ev->pressure.is_high);
+        mp_node_outs_pressure(n, ev->pressure.client, ev->pressure.is_high);
         break;
     case MP_NODE_RESTORED:
         mp_node_deploy_merge(n, now, ev->stored.bytes, true);
@@ -549,12 +607,21 @@ static void route(struct mp_node *n, mp_time now, const struct mp_node_event *ev
         mp_node_unit_checked(n, ev);
         mp_node_deploy_checked(n, now, ev);
         break;
+    case MP_NODE_RESTORED_RUNS:
+        mp_node_wall_is(n, now, ev->stored.wall_ms);
+        mp_node_runs_restored(n, now, ev);
+        break;
+    case MP_NODE_RESTORED_MESSAGES:
+        mp_node_topics_restored(n, now, ev);
+        break;
     case MP_NODE_KEPT:
-        mp_node_unit_kept(n, ev);
-        mp_node_deploy_kept(n, now, ev);
+        kept(n, now, ev);
         break;
     case MP_NODE_FOUND:
-        mp_node_code_found(n, ev);
+        if (mp_node_ticket_kind(ev->stored.ticket) == MP_NODE_TICKET_RUN)
+            mp_node_runs_found(n, now, ev);
+        else
+            mp_node_code_found(n, ev);
         break;
     case MP_NODE_LOADED:
         mp_node_unit_loaded(n, ev);
@@ -568,12 +635,10 @@ static void route(struct mp_node *n, mp_time now, const struct mp_node_event *ev
 static void resubmit(struct mp_node *n, mp_time now, uint64_t call)
 {
     const struct mp_rpc_call *c = mp_rpc_get(&n->rpc, call);
-    if (c && c->state == MP_RPC_ACTIVE && !c->is_timed_out) {
+    if (mp_node_is_wanted(c))
         mp_node_submit(n, now, call);
-    } else if (c) {
-        const struct mp_rpc_event ended = {.kind = MP_RPC_ENDED, .call = call};
-        mp_node_step_rpc(n, now, &ended, NULL);
-    }
+    else if (c)
+        mp_node_ended(n, now, call, false, false);
 }
 
 static void work_one(struct mp_node *n, mp_time now, const struct mp_node_work *work)
@@ -613,11 +678,17 @@ static void work_one(struct mp_node *n, mp_time now, const struct mp_node_work *
     case MP_NODE_WORK_LISTED:
         mp_node_attempt_listed(n, now, work);
         break;
+    case MP_NODE_WORK_CLOSED:
+        leave_runs(n, now, work->call);
+        break;
     case MP_NODE_WORK_STAGED:
         mp_node_deploy_answered(n, now, work);
         break;
     case MP_NODE_WORK_CODE:
         mp_node_unit_fetched(n, work);
+        break;
+    case MP_NODE_WORK_GATHERED:
+        mp_node_topics_gathered(n, now, work);
         break;
     }
 }
@@ -632,9 +703,11 @@ static void work_off(struct mp_node *n, mp_time now)
         }
         n->work_first = 0;
         n->work_count = 0;
+        if (mp_node_topics_are_due(n))
+            mp_node_topics_settle(n, now);
         if (n->has_announce || n->is_catalog_changed)
             mp_node_cluster_settle(n, now);
-    } while (n->work_count != 0);
+    } while (n->work_count != 0 || mp_node_topics_are_due(n));
 }
 
 enum mp_err mp_node_step(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
@@ -649,7 +722,7 @@ enum mp_err mp_node_step(struct mp_node *n, mp_time now, const struct mp_node_ev
     n->route_hint = MP_ROUTER_NONE;
     if (n->chunks && (n->chunks->used != 0 || n->chunks->next))
         reset_scratch(n);
-    if (n->run_count != 0)
+    if (n->is_over_fresh)
         mp_node_runs_sweep(n);
     route(n, now, ev);
     work_off(n, now);
@@ -658,8 +731,10 @@ enum mp_err mp_node_step(struct mp_node *n, mp_time now, const struct mp_node_ev
     if (n->completion.is_set && n->completion.payload.handle != 0)
         mp_node_emit(n, MP_NODE_RELEASE)->payload = n->completion.payload;
     if (n->is_draining && !n->is_drained_told && mp_node_outstanding(n) == 0 &&
-        mp_node_links_have_heard(n)) {
+        mp_node_links_have_heard(n) && mp_node_topics_are_told(n)) {
         n->is_drained_told = true;
+        mp_node_records_flush(n, now);
+        mp_node_topics_end(n, now);
         mp_node_emit(n, MP_NODE_DRAINED);
     }
     *out = (struct mp_node_effects){.items = n->effects, .count = n->effect_count};
@@ -675,6 +750,13 @@ mp_time mp_node_deadline(const struct mp_node *n)
     at = membership < at ? membership : at;
     at = n->links_at < at ? n->links_at : at;
     at = n->code_at < at ? n->code_at : at;
+    at = n->watch_at < at ? n->watch_at : at;
+    mp_time held = mp_node_held_deadline(n);
+    at = held < at ? held : at;
+    mp_time records = mp_node_records_deadline(n);
+    at = records < at ? records : at;
+    mp_time topics = mp_node_topics_deadline(n);
+    at = topics < at ? topics : at;
     if (n->run_count == 0)
         return at;
     mp_time runs = mp_node_runs_deadline(n);
@@ -688,11 +770,8 @@ bool mp_node_worker_has(const struct mp_node *n, uint32_t worker, uint64_t call)
 
 uint32_t mp_node_outstanding(const struct mp_node *n)
 {
-    uint32_t runs = 0;
-    for (uint32_t i = 0; n->run_count != 0 && i < n->run_capacity; i++)
-        runs += n->runs[i].graph && !n->runs[i].is_over;
     /* What other nodes asked for through here counts as well. */
-    return n->rpc.live + runs + n->relay_count + n->deploy_count;
+    return n->rpc.live + n->run_count + n->relay_count + n->deploy_count;
 }
 
 uint32_t mp_node_numbers_in_use(const struct mp_node *n)

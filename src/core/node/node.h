@@ -8,10 +8,10 @@
  *
  * Other nodes are reached over links and with datagrams. A link is a connection whose two ends have
  * introduced themselves with HELLO frames; the driver knows only connections (a client's and a
- * peer's are numbered alike), exchanges prefaces, and passes frames on: the four requests of
- * clients as CALL, RUN, CANCEL and QUERY events, every other frame as FRAME. What it dials for the
- * machine (DIAL) is a connection too, once DIALED has said so; when any connection ends,
- * CLIENT_GONE. */
+ * peer's are numbered alike), exchanges prefaces, and passes frames on: the requests of
+ * clients as CALL, RUN, CANCEL, QUERY, PUBLISH and SUBSCRIBE events, every other frame as FRAME.
+ * What it dials for the machine (DIAL) is a connection too, once DIALED has said so; when any
+ * connection ends, CLIENT_GONE. */
 #pragma once
 
 #include <stdbool.h>
@@ -37,6 +37,7 @@ struct mp_node_config {
     const struct mp_slice *resources;
     uint32_t resource_count;
     bool is_insecure;
+    bool is_kept;        /* messages that it accepts are to outlive it: KEEP_MESSAGES */
     uint64_t generation; /* of this boot: higher than that of any boot before */
     uint64_t defects;    /* see base/defects.h; 0 */
     uint32_t workers;
@@ -47,6 +48,10 @@ struct mp_node_config {
     uint32_t calls_queued_max;
     uint32_t call_depth_max;
     uint32_t graph_steps_max;
+    /* Records of runs: at most so many, so many bytes, and no older ones. */
+    uint32_t runs_kept;
+    uint64_t runs_kept_bytes;
+    mp_duration runs_kept_age;
 };
 
 enum mp_node_event_kind {
@@ -56,6 +61,9 @@ enum mp_node_event_kind {
     MP_NODE_RUN,
     MP_NODE_CANCEL,
     MP_NODE_QUERY,
+    MP_NODE_PUBLISH, /* request: `client` 0: a function of this node publishes, which hears nothing
+                      */
+    MP_NODE_SUBSCRIBE,
     MP_NODE_CLIENT_GONE,
     MP_NODE_NESTED,
     MP_NODE_NESTED_CANCEL,
@@ -69,12 +77,17 @@ enum mp_node_event_kind {
     MP_NODE_DATAGRAM, /* datagram */
     MP_NODE_DIALED,   /* dialed: the end of a DIAL effect */
     MP_NODE_FRAME,    /* frame: one that no client sends */
-    MP_NODE_PRESSURE, /* pressure: a connection's unsent bytes passed the bound, or fell below it */
+    MP_NODE_PRESSURE, /* pressure: unsent bytes of a connection, a client's or a peer's, passed the
+                         bound, or fell below it */
     MP_NODE_RESTORED, /* stored: what KEEP_ENTRIES kept before; told once, before START */
-    MP_NODE_CHECKED,  /* stored: the end of CHECK_UNIT */
-    MP_NODE_KEPT,     /* stored: the end of KEEP_UNIT or KEEP_ENTRIES */
-    MP_NODE_FOUND,    /* stored: the end of READ_UNIT or READ_MODULE */
-    MP_NODE_LOADED,   /* stored: the end of LOAD_UNIT */
+    MP_NODE_RESTORED_RUNS,     /* stored: an array of the heads that KEEP_RUN kept before, oldest
+                                  first; told once, after RESTORED and before START */
+    MP_NODE_RESTORED_MESSAGES, /* stored: likewise what KEEP_MESSAGES kept, an array in the order
+                                  of seq */
+    MP_NODE_CHECKED,           /* stored: the end of CHECK_UNIT */
+    MP_NODE_KEPT,              /* stored: the end of each KEEP_… */
+    MP_NODE_FOUND,             /* stored: the end of each READ_… */
+    MP_NODE_LOADED,            /* stored: the end of LOAD_UNIT */
     MP_NODE_TIMER
 };
 
@@ -121,10 +134,10 @@ struct mp_node_event {
             uint64_t id;
             struct mp_slice meta;
             struct mp_rpc_payload payload;
-            int64_t wall_ms;       /* Unix time; of RUN and QUERY */
+            int64_t wall_ms;       /* Unix time; of RUN, QUERY, PUBLISH and SUBSCRIBE */
             struct mp_slice facts; /* of QUERY, what only the driver knows: a MessagePack array with
                                       [pid, resident bytes] for each worker's place */
-        } request;                 /* CALL, RUN, CANCEL, QUERY, CLIENT_GONE */
+        } request;                 /* CALL, RUN, CANCEL, QUERY, PUBLISH, SUBSCRIBE, CLIENT_GONE */
         struct {
             uint32_t worker;
             uint64_t incarnation; /* low half: the worker's place */
@@ -168,13 +181,14 @@ struct mp_node_event {
         } worker;                /* WORKER_READY: only worker */
         struct {
             uint64_t ticket;       /* of the effect that this ends */
-            bool is_missing;       /* FOUND, LOADED: no unit of that hash is kept */
+            int64_t wall_ms;       /* RESTORED_RUNS, RESTORED_MESSAGES: Unix time */
+            bool is_missing;       /* FOUND, LOADED: what was asked for is not kept */
             bool is_error;         /* `bytes` is an ERROR map */
             uint32_t unit;         /* LOADED: the driver's number for it, until UNLOAD_UNIT */
             uint32_t first_module; /* LOADED: its modules are host modules from here on, in order */
             uint8_t hash[MP_UNIT_HASH_BYTES]; /* CHECKED: of the unit */
-            struct mp_slice bytes; /* RESTORED: an array of entries; CHECKED, LOADED: the unit's
-                                      description; FOUND: the unit */
+            struct mp_slice bytes;            /* RESTORED…: an array; CHECKED, LOADED: the unit's
+                                                 description; FOUND: what was asked for */
         } stored;
     };
 };
@@ -211,16 +225,31 @@ enum mp_node_effect_kind {
     MP_NODE_LOAD_UNIT,    /* have the workers load the unit of this hash beside all others; LOADED
                              once those that do not compute have it. Calls that are sent to it
                              afterwards find it in any worker */
+    /* Runs and messages. `id` is a ticket; the event named follows, always. They are kept in the
+     * order of these effects, behind the units and entries that wait: an end of the process loses
+     * nothing that was answered, a power cut may lose the last moments, in order. */
+    MP_NODE_KEEP_RUN,      /* context: a run's id. payload: the array [head, body], in place of
+                              what was kept under that id, its progress parts too; KEPT */
+    MP_NODE_KEEP_RUN_PART, /* context: the array [run's id, part's name]; payload: any bytes, in
+                              place of what the part was; KEPT. A part of which no head is kept
+                              when the node starts again is dropped then */
+    MP_NODE_READ_RUN,      /* context: a run's id; FOUND: the array [head, body, array of all
+                              parts "progress/…" by name, each as bin] */
+    MP_NODE_READ_RUN_PART, /* context: as of KEEP_RUN_PART; FOUND: the part's bytes */
+    MP_NODE_KEEP_MESSAGES, /* payload: an array of [topic, seq, at, data]; KEPT */
     /* Without an event: */
-    MP_NODE_UNLOAD_UNIT,  /* unit: nothing calls it any more; its numbers may be given anew */
-    MP_NODE_OPEN_RELEASE, /* release: what its calls find under `require`: an array of
-                             [module's name, unit's number, the module's place in it] */
-    MP_NODE_CLOSE_RELEASE /* release: no call has it any more; the number may be opened anew */
+    MP_NODE_FORGET_RUN,      /* context: a run's id: its head, its body and all parts */
+    MP_NODE_FORGET_MESSAGES, /* payload: an array of [topic, seq]: that topic's messages up to and
+                                with seq */
+    MP_NODE_UNLOAD_UNIT,     /* unit: nothing calls it any more; its numbers may be given anew */
+    MP_NODE_OPEN_RELEASE,    /* release: what its calls find under `require`: an array of
+                                [module's name, unit's number, the module's place in it] */
+    MP_NODE_CLOSE_RELEASE    /* release: no call has it any more; the number may be opened anew */
 };
 
 struct mp_node_effect {
     enum mp_node_effect_kind kind;
-    uint8_t frame;     /* REPLY: MP_FRAME_RESULT, _ERROR or _EVENT; SEND_FRAME: any */
+    uint8_t frame;     /* REPLY: MP_FRAME_RESULT, _ERROR, _EVENT or _MESSAGES; SEND_FRAME: any */
     bool is_error;     /* RESULT */
     uint8_t level;     /* LOG */
     uint32_t worker;   /* of the worker effects */
@@ -233,7 +262,8 @@ struct mp_node_effect {
     uint64_t client;         /* REPLY, SEND_FRAME, CLOSE; RESULT: the worker's incarnation */
     uint64_t id;             /* REPLY: request; RESULT: nested number; SEND…: the call */
     mp_time deadline;        /* SEND */
-    struct mp_slice context; /* SEND; SEND_FRAME: the meta part */
+    struct mp_slice context; /* SEND; SEND_FRAME, and REPLY with MESSAGES: the meta part; KEEP_UNIT
+                                and the effects of runs: as said there */
     struct mp_address addr;  /* SEND_DATAGRAM, DIAL */
     struct mp_rpc_payload payload;
 };

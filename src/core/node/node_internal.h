@@ -3,10 +3,12 @@
 
 #include "src/base/defects.h"
 #include "src/base/rng.h"
+#include "src/core/archive/archive.h"
 #include "src/core/deploy/deploy.h"
 #include "src/core/graph/graph.h"
 #include "src/core/node/node.h"
 #include "src/core/router/router.h"
+#include "src/core/topic/topic.h"
 #include "src/wire/error.h"
 #include "src/wire/frame.h"
 #include "src/wire/peer.h"
@@ -39,9 +41,11 @@ enum mp_node_work_kind {
     MP_NODE_WORK_SYNC,        /* digests are to be compared with a member */
     MP_NODE_WORK_PROBE,       /* a member is to be spoken to over a link */
     MP_NODE_WORK_UNIT,        /* a unit is loaded, or cannot be had: `call` is its place */
-    MP_NODE_WORK_LISTED, /* a LIST was answered, or lost (is_lost); `call`: which had to wait */
-    MP_NODE_WORK_STAGED, /* a STAGE or SWITCH of a deploy (`call`) was answered, or lost */
-    MP_NODE_WORK_CODE    /* the same of a CODE; `call` is the unit's ticket */
+    MP_NODE_WORK_LISTED,  /* a LIST was answered, or lost (is_lost); `call`: which had to wait */
+    MP_NODE_WORK_CLOSED,  /* who asks about runs over the connection `call` hears no more of them */
+    MP_NODE_WORK_STAGED,  /* a STAGE or SWITCH of a deploy (`call`) was answered, or lost */
+    MP_NODE_WORK_CODE,    /* the same of a CODE; `call` is the unit's ticket */
+    MP_NODE_WORK_GATHERED /* the same of a BACKLOG; `call` is the gathering, `member` was asked */
 };
 
 struct mp_node_work {
@@ -58,6 +62,7 @@ struct mp_node_work {
     uint64_t held;
     uint64_t held_bytes;
     uint64_t fetch;
+    uint64_t upto_seq;
     bool is_held;
     bool has_copies; /* it ran with what it fetched from others, and keeps that */
     bool is_lost;
@@ -109,6 +114,7 @@ struct mp_node_attempt {
     uint64_t moved;            /* bytes fetched for it */
     bool moves_copy;           /* it was the first to ask for what it waits for */
     struct mp_node_fill *fill; /* NULL, or the arguments in the making */
+    struct mp_node_kept *kept; /* NULL, or what it gave: the answer waits for calls left behind */
 };
 
 /* --- requests to other nodes (out.c) --- */
@@ -122,7 +128,9 @@ enum mp_node_out_kind {
     MP_NODE_OUT_LIST,      /* owner: the call that needs it there */
     MP_NODE_OUT_STAGE,     /* owner: the deploy's ticket, owner_id: the place of the member in it */
     MP_NODE_OUT_SWITCH,    /* the same */
-    MP_NODE_OUT_CODE       /* owner: the unit's ticket */
+    MP_NODE_OUT_CODE,      /* owner: the unit's ticket */
+    MP_NODE_OUT_PUBLISHED,
+    MP_NODE_OUT_BACKLOG /* owner: the gathering */
 };
 
 enum mp_node_out_state {
@@ -144,6 +152,10 @@ struct mp_node_out {
     uint64_t owner;
     uint64_t owner_id;
     bool is_peers;      /* RELAY: the owner is another node, not a client */
+    bool is_of_run;     /* RELAY: it goes to a run's coordinator */
+    bool is_watch;      /* RELAY: events come before the answer; it is asked again if it must be */
+    bool is_paused;     /* QUEUED, and not sent before whoever asked has read what it has */
+    uint64_t told;      /* is_watch: the last event that passed, as the run counts them */
     uint64_t sent_in;   /* number of the step; what the driver has not seen yet was not sent */
     uint8_t *own_bytes; /* passed, meta, payload, behind each other */
     size_t own_size;
@@ -198,6 +210,7 @@ struct mp_node_held {
     uint64_t id; /* low half: place; 0: free */
     uint32_t next_free;
     bool is_copy;         /* of what another node holds; found by `key` */
+    bool is_released;     /* its run is over: it stays a while for who wants to see it */
     uint32_t coordinator; /* member whose run it is for */
     uint64_t generation;  /* of that member's boot */
     mp_time since;
@@ -353,17 +366,101 @@ struct mp_node_run {
     bool is_held_anywhere;  /* there was no memory to note one of them */
     uint64_t number;        /* low half: place */
     uint64_t client;
-    uint64_t id; /* of the client's request */
-    bool has_events;
+    uint64_t id;       /* of the client's request */
+    bool has_trace;    /* its answer has levels */
+    bool has_follower; /* the client is told of the events, and of the end behind them */
     bool is_detached;
     bool is_plan;
+    bool is_begun; /* it was not refused */
     bool is_answered;
-    bool is_over; /* freed at the next step */
-    char run_id[27];
-    uint8_t *own_graph; /* the graph and its input; the machine borrows them */
+    bool is_over;    /* its place is given back when nobody needs the machine any more */
+    bool is_dead;    /* nothing can be had of the machine any more */
+    bool is_kept;    /* the archive knows of it */
+    bool is_closing; /* large results are fetched, to be kept */
+    uint32_t over_next;
+    uint32_t parts;    /* that the archive was given of its events */
+    uint64_t kept;     /* events in them */
+    size_t kept_bytes; /* of large results */
+    mp_time keep_at;   /* when the archive is to be given more */
+    mp_time started_at;
+    mp_time ended_at;
+    size_t memory;      /* of its machine then */
+    int64_t started_ms; /* Unix time */
+    char run_id[MP_RUN_ID_BYTES + 1];
+    struct mp_buf watches;  /* struct mp_node_watch */
+    mp_time awaited_until;  /* a watcher on another node comes back until then for the rest */
+    struct mp_buf receipts; /* struct mp_node_receipt */
+    struct mp_buf gathers;  /* struct mp_node_run_gather */
+    uint8_t *own_graph;     /* what the slices below point into; the machine borrows some */
     size_t own_graph_size;
     struct mp_slice graph_bytes;
     struct mp_slice input;
+    struct mp_slice pipeline;     /* its name, if the run was asked for by it */
+    struct mp_slice resumed_from; /* a run's id */
+    struct mp_slice topic;        /* that the caller wants its events on */
+    uint64_t topics_generation;   /* at which it was last asked whether anybody wants the events */
+    bool is_topic_wanted;
+};
+
+/* --- topics (topics.c, subscribed.c) --- */
+
+/* What the log is told of at most once a second. */
+struct mp_node_told {
+    mp_time next_at;
+    uint64_t hidden; /* since the last line */
+};
+
+/* Another node, as one that messages go to and come from. */
+struct mp_node_topic_member {
+    uint64_t out;        /* the PUBLISHED under way; 0: none */
+    bool is_ended;       /* it ended, which the machine has not been told yet */
+    bool is_lost;        /* and how */
+    uint64_t generation; /* of the last batch that came from it, */
+    uint64_t seq;        /* and its first seq */
+};
+
+struct mp_node_topic_function {
+    uint8_t *own_name; /* NULL: the place is free */
+    size_t name_size;
+    uint64_t patterns; /* their hash, as the machine was told; 0: not yet */
+    bool is_there;     /* while all are gone through */
+};
+
+/* A subscription asks other nodes for what they have kept. */
+struct mp_node_gather {
+    uint64_t number;
+    uint32_t left; /* answers; 0: the place is free */
+};
+
+struct mp_node_topics {
+    struct mp_topic *machine;
+    bool is_stepping;         /* its effects are being carried out */
+    bool has_borrowed;        /* effects of this step point into it */
+    bool is_interest_changed; /* others are to be told, once it is tell_at */
+    bool is_room_changed;     /* calls of functions began or ended */
+    bool are_functions_stale; /* the catalog has changed */
+    bool is_keep_lost;        /* there was no memory to have messages kept */
+    mp_time tell_at;
+    mp_time retry_at;   /* of interest that there was no memory for */
+    mp_time refresh_at; /* the same of functions */
+    mp_time told_until; /* this node stops: so long it waits for what is under way; 0: not yet */
+    uint64_t functions_digest;
+    struct mp_node_topic_member *members; /* by number */
+    uint32_t member_capacity;
+    uint32_t forwards; /* PUBLISHED under way */
+    uint32_t ended;    /* and those whose end was not told yet */
+    struct mp_node_topic_function *functions;
+    uint32_t function_capacity;
+    uint32_t calls; /* of functions, under way */
+    uint64_t calls_begun;
+    struct mp_node_gather *gathers;
+    uint32_t gather_capacity;
+    struct mp_buf build; /* what the machine is told, or another node */
+    struct mp_buf args;  /* of a call */
+    struct mp_node_told error_told;
+    struct mp_node_told missed_told;
+    struct mp_node_told publish_told;
+    struct mp_node_told keep_told;
 };
 
 struct mp_node {
@@ -374,9 +471,24 @@ struct mp_node {
     struct mp_rpc rpc;
     struct mp_node_run *runs;
     uint32_t run_capacity;
-    uint32_t run_count;
+    uint32_t run_count;  /* that go on */
+    uint32_t over_first; /* runs that are over, the oldest first */
+    uint32_t over_last;
+    uint32_t over_count;
+    bool is_over_fresh;   /* some place may be given back */
+    uint32_t watch_count; /* of all runs */
+    mp_time watch_at;     /* when watchers want to be looked at */
+    uint64_t told_in;     /* number of the step in which they were told `told_bytes` */
+    size_t told_bytes;
+    struct mp_buf high; /* clients, uint64_t each, that have much unread */
+    struct mp_archive *archive;
+    uint64_t gathers;       /* numbers of fetches for records, from MP_NODE_GATHER_FIRST on */
+    struct mp_buf record;   /* one in the making */
+    mp_time unkept_told_at; /* when the log said that records are not kept */
+    struct mp_buf run_asks; /* struct mp_node_run_ask *: requests that wait for the disk */
+    uint32_t run_ask_tickets;
     struct mp_rng rng;
-    uint32_t identity; /* the first random bits of run ids */
+    uint32_t identity; /* in run ids: of this node's name */
     bool is_draining;
     bool is_drained_told;
     mp_time goodbye_until; /* others are waited for no longer */
@@ -431,6 +543,9 @@ struct mp_node {
     uint32_t held_count;
     uint32_t held_free;
     uint64_t held_bytes;
+    uint32_t held_generation; /* of the first numbers of places */
+    struct mp_buf released;   /* uint64_t: numbers of what was released, the oldest first */
+    uint64_t released_bytes;
     struct mp_map copies;      /* key -> place in held */
     uint32_t fill_first;       /* calls whose arguments are being gathered: slots, chained */
     struct mp_slice death_how; /* during WORKER_DIED */
@@ -463,6 +578,7 @@ struct mp_node {
     bool has_entries;      /* of the history: what is live is to be worked out anew */
     int64_t wall_ms;       /* Unix time at wall_at */
     mp_time wall_at;
+    struct mp_node_topics topics;
 };
 
 /* Memory until the next step; NULL (and is_out_of_memory) if there is none. */
@@ -486,6 +602,8 @@ struct mp_slice mp_node_error(struct mp_node *n, const struct mp_fault *fault);
 /* `error` with fun, node, version and attempt added where it lacks them. */
 struct mp_slice mp_node_error_of_call(struct mp_node *n, struct mp_slice error, uint32_t function,
                                       uint32_t attempt);
+/* The text under a key of a map, or nothing. */
+struct mp_slice mp_node_text_of(struct mp_slice map, const char *key);
 void mp_node_refuse(struct mp_node *n, uint64_t client, uint64_t id, enum mp_code code,
                     const char *reason, const char *message);
 /* The ERROR map of an answer that no worker gave: DEADLINE or CANCELLED. */
@@ -505,12 +623,22 @@ bool mp_node_step_rpc(struct mp_node *n, mp_time now, const struct mp_rpc_event 
                       uint64_t *begun);
 bool mp_node_step_pool(struct mp_node *n, mp_time now, const struct mp_pool_event *ev);
 struct mp_rpc_target mp_node_target(const struct mp_catalog_function *f);
+/* How an attempt ended, besides what it gave. */
+struct mp_node_outcome {
+    bool is_neighbour; /* lost without its own fault */
+    bool has_begun;
+    bool is_unsure; /* something of it may still run where nobody can look */
+};
+/* Whether somebody waits for the attempt under way; `c` may be NULL. */
+bool mp_node_is_wanted(const struct mp_rpc_call *c);
 /* The completion at hand becomes the OUTCOME of a call's attempt. */
 void mp_node_outcome(struct mp_node *n, mp_time now, uint64_t call, bool is_error,
-                     bool is_neighbour, bool has_begun);
+                     struct mp_node_outcome how);
 /* The same with an ERROR map of our own. */
 void mp_node_outcome_error(struct mp_node *n, mp_time now, uint64_t call, struct mp_slice error,
-                           bool is_neighbour, bool has_begun);
+                           struct mp_node_outcome how);
+/* The attempt of a call that is not wanted any more is over. */
+void mp_node_ended(struct mp_node *n, mp_time now, uint64_t call, bool has_begun, bool is_unsure);
 
 /* route.c: who can do what is wished for */
 /* Bytes under which the router keeps a wish; valid until the next key. Empty without memory. */
@@ -547,6 +675,14 @@ void mp_node_attempt_answered(struct mp_node *n, mp_time now, struct mp_node_out
 void mp_node_attempt_listed(struct mp_node *n, mp_time now, const struct mp_node_work *w);
 void mp_node_attempt_lost(struct mp_node *n, struct mp_node_out *o, bool was_sent);
 void mp_node_attempts_fini(struct mp_node *n);
+/* The completion at hand, which is the call's, is wanted when its answer is due. Without memory
+ * that answer says so. */
+void mp_node_kept_put(struct mp_node *n, uint64_t call);
+bool mp_node_is_kept(const struct mp_node *n, uint64_t call);
+/* Makes what was kept for the call the completion at hand; false: nothing was, or there is no
+ * memory for its bytes. It is kept no longer. */
+bool mp_node_kept_take(struct mp_node *n, uint64_t call);
+void mp_node_kept_drop(struct mp_node *n, uint64_t call);
 /* A call that another node sent here. */
 void mp_node_peer_call(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
 /* The answer to it. */
@@ -576,12 +712,22 @@ void mp_node_outs_of_client_gone(struct mp_node *n, uint64_t client);
 bool mp_node_outs_cancel(struct mp_node *n, uint64_t client, uint64_t id);
 /* Whether a connection waits for answers that come through here. */
 bool mp_node_outs_has_relays(const struct mp_node *n, uint64_t client);
+/* A run needs no held values any more; its records may (see MP_NODE_GATHER_FIRST). */
 void mp_node_outs_of_run_over(struct mp_node *n, uint64_t run);
+#define MP_NODE_GATHER_FIRST (1ull << 63) /* fetches for records; a machine's are below */
 /* A request about code, from a link or out of a FORWARD; false: it is another frame. */
 bool mp_node_code_request(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
 void mp_node_forward(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
 /* A request of a client for another node. False: there is no such node (and it was said). */
 bool mp_node_relay_query(struct mp_node *n, const struct mp_node_event *ev, struct mp_slice on);
+/* The same for a request about a run, to its coordinator. False: it could not be sent. */
+bool mp_node_relay_run(struct mp_node *n, const struct mp_node_event *ev, uint8_t frame,
+                       uint32_t member);
+/* A connection has much unread, or has read it: what watches through here pauses, or goes on. */
+void mp_node_outs_pressure(struct mp_node *n, uint64_t client, bool is_high);
+/* EVENT from a link: whoever asked through here is told. */
+void mp_node_out_event(struct mp_node *n, uint32_t link, uint64_t id,
+                       struct mp_rpc_payload *payload);
 void mp_node_outs_fini(struct mp_node *n);
 
 /* link.c */
@@ -607,7 +753,7 @@ void mp_node_send_frame(struct mp_node *n, uint64_t client, uint8_t type, uint64
 void mp_node_frame(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
 void mp_node_dialed(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
 void mp_node_link_gone(struct mp_node *n, mp_time now, uint64_t client);
-void mp_node_pressure(struct mp_node *n, const struct mp_node_event *ev);
+void mp_node_pressure(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
 void mp_node_seed(struct mp_node *n, const struct mp_node_event *ev);
 void mp_node_links_tick(struct mp_node *n, mp_time now);
 /* What a change of a member means for its link. */
@@ -696,9 +842,14 @@ void mp_node_release_run(struct mp_node *n, uint32_t coordinator, uint64_t run);
 /* Everything for runs of a member, or of its boots before a generation. */
 void mp_node_release_all(struct mp_node *n, uint32_t coordinator);
 void mp_node_release_older(struct mp_node *n, uint32_t coordinator, uint64_t generation);
+/* Lets go of what was released a while ago. */
+mp_time mp_node_held_deadline(const struct mp_node *n);
+void mp_node_held_tick(struct mp_node *n, mp_time now);
 void mp_node_held_fini(struct mp_node *n);
 
-/* runs.c */
+/* runs.c, run_begin.c */
+/* The 32 bits by which run ids name a node. */
+uint32_t mp_node_run_identity(struct mp_slice node);
 void mp_node_run(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
 void mp_node_plan(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
 void mp_node_run_answer(struct mp_node *n, mp_time now, const struct mp_node_work *work);
@@ -718,15 +869,46 @@ mp_time mp_node_runs_deadline(const struct mp_node *n);
 void mp_node_runs_sweep(struct mp_node *n);
 void mp_node_runs_fini(struct mp_node *n);
 
+/* run_record.c: runs that are kept */
+MP_MUST_USE enum mp_err mp_node_records_init(struct mp_node *n);
+void mp_node_records_fini(struct mp_node *n);
+void mp_node_runs_restored(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
+void mp_node_runs_kept(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
+mp_time mp_node_records_deadline(const struct mp_node *n);
+void mp_node_records_tick(struct mp_node *n, mp_time now);
+/* This node ends: what is to be kept sets out now. */
+void mp_node_records_flush(struct mp_node *n, mp_time now);
+
+/* run_ask.c, run_queries.c: what clients ask about runs */
+void mp_node_runs_found(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
+/* The queries about runs; false: it is none of them. `*is_sent`: another node has it now, with its
+ * payload. */
+bool mp_node_run_query(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
+                       struct mp_slice what, struct mp_slice options, bool *is_sent);
+void mp_node_run_asks_client_gone(struct mp_node *n, uint64_t client);
+/* A request that waits for the disk is wanted no more; false: there is none. */
+bool mp_node_run_ask_cancel(struct mp_node *n, uint64_t client, uint64_t id);
+void mp_node_run_waiters_gone(struct mp_node *n, uint64_t client);
+void mp_node_run_asks_fini(struct mp_node *n);
+
+/* run_watch.c: who is told of runs */
+void mp_node_watch_pressure(struct mp_node *n, mp_time now, uint64_t client, bool is_high);
+/* The client wants to be told no more; false: it is no watcher. */
+bool mp_node_watch_cancel(struct mp_node *n, uint64_t client, uint64_t id);
+void mp_node_watch_client_gone(struct mp_node *n, uint64_t client);
+void mp_node_watch_tick(struct mp_node *n, mp_time now);
+
 /* queries.c */
 void mp_node_query(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
 
 /* units.c: code by its hash, wherever it is gathered from */
 /* A number for what the driver, or another node, is asked and answers later. */
-#define MP_NODE_TICKET_UNIT    1u
-#define MP_NODE_TICKET_DEPLOY  2u
-#define MP_NODE_TICKET_ENTRIES 3u
-#define MP_NODE_TICKET_READ    4u
+#define MP_NODE_TICKET_UNIT     1u
+#define MP_NODE_TICKET_DEPLOY   2u
+#define MP_NODE_TICKET_ENTRIES  3u
+#define MP_NODE_TICKET_READ     4u
+#define MP_NODE_TICKET_RUN      5u
+#define MP_NODE_TICKET_MESSAGES 6u
 uint64_t mp_node_ticket(uint32_t kind, uint32_t generation, uint32_t place);
 uint32_t mp_node_ticket_kind(uint64_t ticket);
 /* A unit that is wanted here: its place, or MP_NODE_NONE if there are too many. It is gathered if

@@ -6,9 +6,14 @@
  * Relay: a request for a node that cannot be reached travels in a FORWARD frame to the member that
  * reached it lately (`via`), with the list of nodes that it has passed. A helper passes it on over
  * a link of its own, or wrapped again, never to a node on the list; so no request goes in circles,
- * and the answer finds its way back by (connection, id) at each hop. */
+ * and the answer finds its way back by (connection, id) at each hop.
+ *
+ * Events of a run that somebody watches through here are not gathered for one who does not read:
+ * the request to the coordinator is given up, and asked again, for what came after the last event
+ * that passed, once the connection has been read. */
 #include "src/base/assert.h"
 #include "src/core/node/node_internal.h"
+#include "src/core/node/topics_internal.h"
 #include "src/wire/msgpack.h"
 
 static uint32_t place_of(uint64_t id)
@@ -56,6 +61,12 @@ static void detach(struct mp_node *n, struct mp_node_out *o)
     mp_assert(l->out_count > 0);
     l->out_count--;
     l->used_at = n->now;
+}
+
+static void move(struct mp_node *n, struct mp_node_out *o, uint32_t link)
+{
+    detach(n, o);
+    attach(n, o, link);
 }
 
 /* --- life --- */
@@ -245,6 +256,23 @@ static enum mp_node_work_kind work_of(enum mp_node_out_kind kind)
                                       : MP_NODE_WORK_STAGED;
 }
 
+static struct mp_node_work *put_off_gathered(struct mp_node *n, const struct mp_node_out *o)
+{
+    struct mp_node_work *w = mp_node_put_off(n, MP_NODE_WORK_GATHERED, o->owner);
+    w->member = o->member;
+    return w;
+}
+
+static struct mp_slice lost_error(struct mp_node *n, const struct mp_node_out *o)
+{
+    const struct mp_fault fault = {
+        .code = MP_CODE_UNAVAILABLE,
+        .reason = mp_slice_str(o->is_of_run ? "COORDINATOR_LOST" : "NODE_LOST"),
+        .message = mp_slice_str("the connection to the node that had the request ended"),
+        .node = mp_node_member_name(n, o->member)};
+    return mp_node_error(n, &fault);
+}
+
 /* Lost before it went anywhere, or after. Frees it; whoever asked is told. */
 static void lose(struct mp_node *n, struct mp_node_out *o)
 {
@@ -262,11 +290,6 @@ static void lose(struct mp_node *n, struct mp_node_out *o)
             mp_node_attempt_end(n, copy.owner, (struct mp_slice){0}, true, false);
         return;
     }
-    const struct mp_fault fault = {
-        .code = MP_CODE_UNAVAILABLE,
-        .reason = mp_slice_str("NODE_LOST"),
-        .message = mp_slice_str("the connection to the node that had the request ended"),
-        .node = mp_node_member_name(n, copy.member)};
     struct mp_member_info info;
     struct mp_node_work *w;
     switch (copy.kind) {
@@ -296,6 +319,12 @@ static void lose(struct mp_node *n, struct mp_node_out *o)
         w->fetch = copy.owner_id;
         w->is_lost = true;
         break;
+    case MP_NODE_OUT_PUBLISHED:
+        mp_node_topics_published(n, copy.member, copy.id, true);
+        break;
+    case MP_NODE_OUT_BACKLOG:
+        put_off_gathered(n, &copy)->is_lost = true;
+        break;
     case MP_NODE_OUT_RELAY:
         if (copy.is_peers && mp_node_link_of_client(n, copy.owner) == MP_NODE_NONE)
             break; /* its link has just ended */
@@ -307,9 +336,9 @@ static void lose(struct mp_node *n, struct mp_node_out *o)
                 mp_buf_clear(&n->build);
             mp_node_send_frame(n, copy.owner, MP_FRAME_ERROR, copy.owner_id,
                                mp_node_keep(n, mp_buf_slice(&n->build)),
-                               (struct mp_rpc_payload){.bytes = mp_node_error(n, &fault)});
+                               (struct mp_rpc_payload){.bytes = lost_error(n, &copy)});
         } else {
-            mp_node_reply(n, copy.owner, copy.owner_id, MP_FRAME_ERROR, mp_node_error(n, &fault));
+            mp_node_reply(n, copy.owner, copy.owner_id, MP_FRAME_ERROR, lost_error(n, &copy));
         }
         break;
     }
@@ -335,7 +364,7 @@ static void send(struct mp_node *n, struct mp_node_out *o)
     o->sent_in = n->steps;
     o->payload.handle = 0; /* goes out with the frame */
     mp_node_send_frame(n, l->client, type, o->id, kept, payload);
-    if (o->kind != MP_NODE_OUT_CALL && o->kind != MP_NODE_OUT_RELEASE) {
+    if (o->kind != MP_NODE_OUT_CALL && o->kind != MP_NODE_OUT_RELEASE && !o->is_watch) {
         o->passed = (struct mp_slice){0};
         o->meta = (struct mp_slice){0};
     }
@@ -354,12 +383,22 @@ void mp_node_outs_flush(struct mp_node *n, uint32_t link)
     }
     for (place = first; place != MP_NODE_NONE;) {
         uint32_t next = n->outs[place].next;
-        send(n, &n->outs[place]);
+        if (!n->outs[place].is_paused)
+            send(n, &n->outs[place]);
         place = next;
     }
 }
 
 /* --- answers --- */
+
+/* An error that a helper made, since it could not reach the coordinator or lost it. */
+static bool is_of_lost(uint8_t type, struct mp_slice meta)
+{
+    struct mp_peer_answer answer;
+    return type == MP_FRAME_ERROR && meta.size != 0 &&
+           mp_peer_answer_read(meta, &answer) == MP_OK &&
+           (answer.flags & (MP_PEER_IS_LOST | MP_PEER_NOT_HERE)) != 0;
+}
 
 static void relay_answer(struct mp_node *n, const struct mp_node_out *o, uint8_t type,
                          struct mp_slice meta, struct mp_rpc_payload *payload)
@@ -368,6 +407,9 @@ static void relay_answer(struct mp_node *n, const struct mp_node_out *o, uint8_t
         return; /* its link has just ended */
     if (o->is_peers) {
         mp_node_send_frame(n, o->owner, type, o->owner_id, mp_node_keep(n, meta), *payload);
+    } else if (o->is_of_run && is_of_lost(type, meta)) {
+        mp_node_reply(n, o->owner, o->owner_id, MP_FRAME_ERROR, lost_error(n, o));
+        return;
     } else {
         struct mp_node_effect *e = mp_node_emit(n, MP_NODE_REPLY);
         e->client = o->owner;
@@ -376,6 +418,104 @@ static void relay_answer(struct mp_node *n, const struct mp_node_out *o, uint8_t
         e->payload = *payload;
     }
     payload->handle = 0;
+}
+
+void mp_node_out_event(struct mp_node *n, uint32_t link, uint64_t id,
+                       struct mp_rpc_payload *payload)
+{
+    struct mp_node_out *o = mp_node_out_get(n, id);
+    if (!o || o->link != link || o->state != MP_NODE_OUT_SENT || o->kind != MP_NODE_OUT_RELAY ||
+        !mp_node_make_room(n))
+        return;
+    int64_t seq;
+    struct mp_slice value;
+    if (o->is_watch && mp_mp_check(payload->bytes) == MP_OK &&
+        mp_mp_map_get(payload->bytes, mp_slice_str("seq"), &value) == MP_OK &&
+        mp_mp_get_int(value, &seq) == MP_OK && seq > 0)
+        o->told = (uint64_t)seq;
+    relay_answer(n, o, MP_FRAME_EVENT, (struct mp_slice){0}, payload);
+}
+
+/* --- watches that pass through here --- */
+
+static bool read_watch(struct mp_slice meta, struct mp_slice *run, int64_t *after)
+{
+    struct mp_slice value;
+    struct mp_slice text;
+    *after = 0;
+    if (mp_mp_check(meta) != MP_OK || mp_mp_array_get(meta, 0, &value) != MP_OK ||
+        mp_mp_get_str(value, &text) != MP_OK || !mp_slice_is(text, "watch") ||
+        mp_mp_array_get(meta, 1, &value) != MP_OK)
+        return false;
+    *run = mp_node_text_of(value, "run");
+    if (mp_mp_map_get(value, mp_slice_str("after"), &value) == MP_OK &&
+        (mp_mp_get_int(value, after) != MP_OK || *after < 0))
+        *after = 0;
+    return run->size != 0;
+}
+
+/* A query that is passed on may be one. */
+static void note_watch(struct mp_node_out *o)
+{
+    struct mp_slice run;
+    int64_t after;
+    o->is_watch = o->type == MP_FRAME_QUERY && read_watch(o->meta, &run, &after);
+    o->told = o->is_watch ? (uint64_t)after : 0;
+}
+
+static enum mp_err put_watch(struct mp_buf *b, struct mp_slice run, uint64_t after)
+{
+    MP_TRY(mp_mp_put_array(b, 2));
+    MP_TRY(mp_mp_put_text(b, "watch"));
+    MP_TRY(mp_mp_put_map(b, 2));
+    MP_TRY(mp_mp_put_str_pair(b, "run", run));
+    return mp_mp_put_uint_pair(b, "after", after);
+}
+
+/* In its place there is one that waits, for what has not passed yet. Without memory it goes on. */
+static void pause_watch(struct mp_node *n, struct mp_node_out *o)
+{
+    struct mp_slice run;
+    int64_t after;
+    struct mp_buf meta;
+    struct mp_node_out *paused = NULL;
+    const struct mp_node_out old = *o;
+    if (o->state == MP_NODE_OUT_QUEUED) {
+        o->is_paused = true;
+        return;
+    }
+    mp_buf_init(&meta, n->alloc, 0);
+    if (read_watch(o->meta, &run, &after) && put_watch(&meta, run, o->told) == MP_OK)
+        paused = mp_node_out_new(n, MP_NODE_OUT_RELAY, MP_FRAME_QUERY, old.member, old.owner,
+                                 old.owner_id, old.passed, mp_buf_slice(&meta),
+                                 (struct mp_rpc_payload){0});
+    mp_buf_fini(&meta);
+    if (!paused)
+        return;
+    paused->is_peers = old.is_peers;
+    paused->is_of_run = old.is_of_run;
+    paused->is_watch = true;
+    paused->is_paused = true;
+    paused->told = old.told;
+    mp_node_out_give_up(n, mp_node_out_get(n, old.id));
+}
+
+void mp_node_outs_pressure(struct mp_node *n, uint64_t client, bool is_high)
+{
+    for (uint32_t i = 0; n->relay_count != 0 && i < n->out_used; i++) {
+        struct mp_node_out *o = &n->outs[i];
+        if (o->kind != MP_NODE_OUT_RELAY || !o->is_watch || o->owner != client ||
+            o->is_paused == is_high ||
+            (o->state != MP_NODE_OUT_QUEUED && o->state != MP_NODE_OUT_SENT))
+            continue;
+        if (is_high) {
+            pause_watch(n, o);
+            continue;
+        }
+        o->is_paused = false;
+        move(n, o, o->link); /* sent ones stand before queued ones */
+        mp_node_outs_flush(n, o->link);
+    }
 }
 
 void mp_node_out_answer(struct mp_node *n, mp_time now, uint32_t link, uint8_t type, uint64_t id,
@@ -388,6 +528,7 @@ void mp_node_out_answer(struct mp_node *n, mp_time now, uint32_t link, uint8_t t
     bool is_wanted = o->state == MP_NODE_OUT_SENT;
     struct mp_node_out copy = *o;
     struct mp_node_work *w;
+    struct mp_peer_upto upto = {0};
     free_out(n, o);
     if (!is_wanted)
         return;
@@ -417,10 +558,31 @@ void mp_node_out_answer(struct mp_node *n, mp_time now, uint32_t link, uint8_t t
         w->is_lost = is_error && copy.kind == MP_NODE_OUT_CODE;
         w->payload = payload->bytes; /* the event's, good during the step */
         break;
+    case MP_NODE_OUT_PUBLISHED:
+        mp_node_topics_published(n, copy.member, copy.id, is_error);
+        break;
+    case MP_NODE_OUT_BACKLOG:
+        w = put_off_gathered(n, &copy);
+        w->is_lost = is_error || mp_peer_upto_read(meta, &upto) != MP_OK;
+        w->upto_seq = upto.seq;
+        w->payload = payload->bytes;
+        break;
     case MP_NODE_OUT_RELAY:
         relay_answer(n, &copy, type, meta, payload);
         break;
     }
+}
+
+static void cancel_queued(struct mp_node *n, struct mp_node_out *o)
+{
+    const struct mp_node_out copy = *o;
+    const struct mp_fault fault = {.code = MP_CODE_CANCELLED,
+                                   .reason = mp_slice_str("CANCELLED"),
+                                   .message = mp_slice_str("it was cancelled"),
+                                   .node = n->catalog.node};
+    free_out(n, o);
+    struct mp_rpc_payload error = {.bytes = mp_node_error(n, &fault)};
+    relay_answer(n, &copy, MP_FRAME_ERROR, (struct mp_slice){0}, &error);
 }
 
 /* --- ends of links --- */
@@ -429,12 +591,6 @@ static bool is_dead(const struct mp_node *n, uint32_t member)
 {
     struct mp_member_info info;
     return !mp_membership_get(n->membership, member, &info) || info.state == MP_MEMBER_DEAD;
-}
-
-static void move(struct mp_node *n, struct mp_node_out *o, uint32_t link)
-{
-    detach(n, o);
-    attach(n, o, link);
 }
 
 void mp_node_outs_reroute(struct mp_node *n, uint32_t link)
@@ -482,7 +638,7 @@ bool mp_node_outs_cancel(struct mp_node *n, uint64_t client, uint64_t id)
             o->state == MP_NODE_OUT_FREE || o->state == MP_NODE_OUT_GIVEN_UP)
             continue;
         if (o->state == MP_NODE_OUT_QUEUED)
-            lose(n, o);
+            cancel_queued(n, o);
         else /* the end answers, and the answer comes back through here */
             mp_node_send_frame(n, n->links[o->link].client, MP_FRAME_CANCEL, o->id,
                                (struct mp_slice){0}, (struct mp_rpc_payload){0});
@@ -505,6 +661,7 @@ void mp_node_outs_of_run_over(struct mp_node *n, uint64_t run)
     for (uint32_t i = 0; n->run_fetch_count != 0 && i < n->out_used; i++) {
         struct mp_node_out *o = &n->outs[i];
         if (o->kind == MP_NODE_OUT_RUN_FETCH && o->owner == run &&
+            o->owner_id < MP_NODE_GATHER_FIRST &&
             (o->state == MP_NODE_OUT_QUEUED || o->state == MP_NODE_OUT_SENT))
             mp_node_out_give_up(n, o);
     }
@@ -536,7 +693,8 @@ static void unwrap(struct mp_node *n, mp_time now, const struct mp_node_event *e
                                         .request = {.client = ev->frame.client,
                                                     .id = ev->frame.id,
                                                     .meta = f->meta,
-                                                    .payload = ev->frame.payload}};
+                                                    .payload = ev->frame.payload,
+                                                    .wall_ms = ev->frame.wall_ms}};
     struct mp_rpc_payload payload = ev->frame.payload;
     if (f->type == MP_FRAME_CALL) {
         mp_node_peer_call(n, now, &inner);
@@ -548,22 +706,29 @@ static void unwrap(struct mp_node *n, mp_time now, const struct mp_node_event *e
                                                   .id = ev->frame.id,
                                                   .meta = f->meta,
                                                   .payload = ev->frame.payload}};
-    if (mp_node_code_request(n, now, &frame))
+    if (mp_node_code_request(n, now, &frame) || mp_node_topic_request(n, now, &frame))
         ;
     else if (f->type == MP_FRAME_FETCH)
         mp_node_fetch_frame(n, ev->frame.client, ev->frame.id, f->meta);
     else if (f->type == MP_FRAME_QUERY)
         mp_node_query(n, now, &inner);
+    else if (f->type == MP_FRAME_RUN)
+        mp_node_run(n, now, &inner);
     else
         mp_node_release_frame(n, ev->frame.client, ev->frame.id, f->meta);
-    if (payload.handle != 0 && f->type != MP_FRAME_QUERY)
+    if (payload.handle != 0 && f->type != MP_FRAME_QUERY && f->type != MP_FRAME_RUN)
         mp_node_emit(n, MP_NODE_RELEASE)->payload = payload;
 }
 
-static bool may_travel(uint8_t type)
+/* Of RUNs those that resume a run, since only its coordinator can. */
+static bool may_travel(uint8_t type, struct mp_slice payload)
 {
+    struct mp_slice value;
+    if (type == MP_FRAME_RUN)
+        return mp_mp_check(payload) == MP_OK &&
+               mp_mp_map_get(payload, mp_slice_str("resume"), &value) == MP_OK;
     return type == MP_FRAME_CALL || type == MP_FRAME_QUERY || type == MP_FRAME_FETCH ||
-           type == MP_FRAME_RELEASE || (type >= MP_FRAME_STAGE && type <= MP_FRAME_LIST);
+           type == MP_FRAME_RELEASE || (type >= MP_FRAME_STAGE && type <= MP_FRAME_BACKLOG);
 }
 
 bool mp_node_code_request(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
@@ -597,7 +762,8 @@ void mp_node_forward(struct mp_node *n, mp_time now, const struct mp_node_event 
     struct mp_peer_forward f;
     bool is_taken = false;
     bool may_circle = mp_has_defect(n->cfg.defects, MP_DEFECT_RELAY_IN_CIRCLES);
-    if (mp_peer_forward_read(ev->frame.meta, &f) != MP_OK || !may_travel(f.type)) {
+    if (mp_peer_forward_read(ev->frame.meta, &f) != MP_OK ||
+        !may_travel(f.type, ev->frame.payload.bytes)) {
         refuse_forward(n, ev, "BAD_REQUEST", "a forwarded request is malformed");
     } else if (mp_slice_equal(f.target, n->catalog.node)) {
         unwrap(n, now, ev, &f);
@@ -621,8 +787,10 @@ void mp_node_forward(struct mp_node *n, mp_time now, const struct mp_node_event 
         if (member != MP_MEMBER_NONE && err == MP_OK && (!is_circle || may_circle))
             o = mp_node_out_new(n, MP_NODE_OUT_RELAY, f.type, member, ev->frame.client,
                                 ev->frame.id, mp_buf_slice(&passed), f.meta, ev->frame.payload);
-        if (o)
+        if (o) {
             o->is_peers = true;
+            note_watch(o);
+        }
         mp_buf_fini(&passed);
         is_taken = o != NULL;
         if (o)
@@ -646,10 +814,33 @@ bool mp_node_relay_query(struct mp_node *n, const struct mp_node_event *ev, stru
                             ev->request.id, (struct mp_slice){0}, ev->request.meta,
                             ev->request.payload);
     if (o) {
+        note_watch(o);
         mp_node_outs_flush(n, o->link);
         return true;
     }
     const struct mp_catalog_query q = {.fun = mp_slice_str("mpreg.node"), .on = on};
     mp_node_reply(n, ev->request.client, ev->request.id, MP_FRAME_ERROR, mp_node_explain(n, &q));
+    return false;
+}
+
+bool mp_node_relay_run(struct mp_node *n, const struct mp_node_event *ev, uint8_t frame,
+                       uint32_t member)
+{
+    if (n->is_draining) { /* others take no links any more from one that has left */
+        mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_UNAVAILABLE, "DRAINING",
+                       "the node is about to stop");
+        return false;
+    }
+    struct mp_node_out *o =
+        mp_node_out_new(n, MP_NODE_OUT_RELAY, frame, member, ev->request.client, ev->request.id,
+                        (struct mp_slice){0}, ev->request.meta, ev->request.payload);
+    if (o) {
+        o->is_of_run = true;
+        note_watch(o);
+        mp_node_outs_flush(n, o->link);
+        return true;
+    }
+    mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_RESOURCE_EXHAUSTED, "QUEUE_FULL",
+                   "the node has as many requests to others as it takes at once");
     return false;
 }

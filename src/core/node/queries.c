@@ -1,5 +1,6 @@
 /* What a node tells about itself: the documents behind the commands that list things. */
 #include "src/core/node/node_internal.h"
+#include "src/core/node/topics_internal.h"
 #include "src/wire/msgpack.h"
 
 static enum mp_err put_ms_pair(struct mp_buf *b, const char *key, mp_duration d)
@@ -124,7 +125,7 @@ static enum mp_err put_status(struct mp_node *n, mp_time now, const struct mp_no
         return MP_ENOENT;
     if (facts.size != 0 && mp_mp_check(facts) != MP_OK)
         facts = (struct mp_slice){0};
-    MP_TRY(mp_mp_put_map(b, 9));
+    MP_TRY(mp_mp_put_map(b, 10));
     MP_TRY(mp_mp_put_text(b, "node"));
     MP_TRY(put_member(n, now, b, MP_MEMBER_SELF, &self));
     MP_TRY(mp_mp_put_text(b, "uptime_s"));
@@ -135,6 +136,7 @@ static enum mp_err put_status(struct mp_node *n, mp_time now, const struct mp_no
     MP_TRY(mp_mp_put_uint_pair(b, "links", n->links_up));
     MP_TRY(put_states(n, b));
     MP_TRY(mp_mp_put_uint_pair(b, "queued", n->pool.queued));
+    MP_TRY(mp_node_put_topics(n, b));
     MP_TRY(mp_mp_put_text(b, "held"));
     MP_TRY(mp_mp_put_map(b, 2));
     MP_TRY(mp_mp_put_uint_pair(b, "count", n->held_count));
@@ -281,15 +283,18 @@ static void forget(struct mp_node *n, mp_time now, const struct mp_node_event *e
     mp_buf_fini(&b);
 }
 
-static void answer_here(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
+/* True: another node has it now, with its payload. */
+static bool answer_here(struct mp_node *n, mp_time now, const struct mp_node_event *ev,
                         const struct asked *a)
 {
     const struct query *found = NULL;
+    bool is_sent = false;
     for (size_t i = 0; i < MP_ARRAY_SIZE(queries); i++)
         if (mp_slice_is(a->what, queries[i].what))
             found = &queries[i];
-    if (mp_node_deploy_query(n, now, ev, a->what, a->options))
-        return;
+    if (mp_node_deploy_query(n, now, ev, a->what, a->options) ||
+        mp_node_run_query(n, now, ev, a->what, a->options, &is_sent))
+        return is_sent;
     if (mp_slice_is(a->what, "plan"))
         mp_node_plan(n, now, ev);
     else if (mp_slice_is(a->what, "forget"))
@@ -299,8 +304,9 @@ static void answer_here(struct mp_node *n, mp_time now, const struct mp_node_eve
     else
         mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_UNIMPLEMENTED,
                        "UNKNOWN_QUERY",
-                       "known: deploy, forget, functions, history, links, modules, nodes, plan, "
-                       "rollback, source, status, undeploy");
+                       "known: cancel, deploy, forget, functions, history, links, modules, nodes, "
+                       "plan, result, rollback, runs, source, status, trace, undeploy, watch");
+    return false;
 }
 
 void mp_node_query(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
@@ -318,8 +324,8 @@ void mp_node_query(struct mp_node *n, mp_time now, const struct mp_node_event *e
             mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_UNAVAILABLE, "NO_NODE",
                            "this is not the node that was asked for");
         }
-    } else {
-        answer_here(n, now, ev, &a);
+    } else if (answer_here(n, now, ev, &a)) {
+        return;
     }
     if (ev->request.payload.handle != 0)
         mp_node_emit(n, MP_NODE_RELEASE)->payload = ev->request.payload;

@@ -536,7 +536,7 @@ static void mark_used(struct mp_node *n, mp_time now)
         if (!mp_has_defect(n->cfg.defects, MP_DEFECT_RETIRE_NAMED))
             release_at(n, c->release)->used_at = now;
     for (uint32_t i = 0; i < n->run_capacity; i++)
-        if (n->runs[i].graph)
+        if (n->runs[i].graph && !n->runs[i].is_over)
             release_at(n, n->runs[i].release)->used_at = now;
     release_at(n, n->release)->used_at = now;
     release_at(n, n->release_wanted)->used_at = now;

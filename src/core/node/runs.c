@@ -1,8 +1,11 @@
 /* Runs: graph machines driven by calls. A run's machine is stepped only from here, and never while
- * its own effects are being read: answers to its calls are put off (see node.c). */
+ * its own effects are being read: answers to its calls are put off (see node.c).
+ *
+ * A run that is over keeps its place for a while, with its machine: the log in it is what watchers
+ * are told from, and some may lag behind or come late. */
 #include "src/base/assert.h"
 #include "src/base/limits.h"
-#include "src/core/node/node_internal.h"
+#include "src/core/node/runs_internal.h"
 #include "src/wire/msgpack.h"
 
 static struct mp_node_run *find_run(struct mp_node *n, uint64_t number)
@@ -14,35 +17,66 @@ static struct mp_node_run *find_run(struct mp_node *n, uint64_t number)
     return &n->runs[place];
 }
 
-static void reply(struct mp_node *n, struct mp_node_run *run, uint8_t frame, struct mp_slice bytes)
+struct mp_node_run *mp_node_run_by_id(struct mp_node *n, struct mp_slice run_id)
+{
+    for (uint32_t i = 0; i < n->run_capacity; i++)
+        if (n->runs[i].graph && !n->runs[i].is_plan && n->runs[i].is_begun &&
+            mp_slice_is(run_id, n->runs[i].run_id))
+            return &n->runs[i];
+    return NULL;
+}
+
+void mp_node_run_reply(struct mp_node *n, struct mp_node_run *run, uint8_t frame,
+                       struct mp_slice bytes)
 {
     if (run->is_answered)
         return;
-    run->is_answered = frame != MP_FRAME_EVENT;
+    run->is_answered = true;
     mp_node_reply(n, run->client, run->id, frame, bytes);
 }
 
-static void release(struct mp_node *n, struct mp_node_run *run);
-
 /* Nobody waits for the run's calls any more. */
-static void end_run(struct mp_node *n, mp_time now, struct mp_node_run *run)
+void mp_node_run_end(struct mp_node *n, mp_time now, struct mp_node_run *run)
 {
     const struct mp_rpc_event gone = {.kind = MP_RPC_OWNER_GONE,
                                       .origin = {.kind = MP_RPC_RUN, .owner = run->number}};
+    if (run->is_over)
+        return;
     run->is_over = true;
+    if (!run->is_begun) { /* nothing happened in it */
+        run->is_dead = true;
+        mp_node_watch_drop(n, run);
+    }
+    run->ended_at = now;
+    run->memory = mp_graph_memory(run->graph) + run->own_graph_size;
+    run->over_next = MP_NODE_NONE;
+    uint32_t place = (uint32_t)run->number;
+    if (n->over_count++ == 0)
+        n->over_first = place;
+    else
+        n->runs[n->over_last].over_next = place;
+    n->over_last = place;
+    n->is_over_fresh = true;
+    n->run_count--;
     mp_node_step_rpc(n, now, &gone, NULL);
-    release(n, run);
+    if (!run->is_closing)
+        mp_node_run_release(n, run);
 }
 
-static void out_of_memory(struct mp_node *n, mp_time now, struct mp_node_run *run)
+void mp_node_run_out_of_memory(struct mp_node *n, mp_time now, struct mp_node_run *run)
 {
     const struct mp_fault fault = {
         .code = MP_CODE_RESOURCE_EXHAUSTED,
         .reason = mp_slice_str("OUT_OF_MEMORY"),
         .message = mp_slice_str("the node has no memory to go on with this run"),
         .node = n->catalog.node};
-    reply(n, run, MP_FRAME_ERROR, mp_node_error(n, &fault));
-    end_run(n, now, run);
+    mp_node_run_reply(n, run, MP_FRAME_ERROR, mp_node_error(n, &fault));
+    mp_node_watch_end(n, run, MP_CODE_RESOURCE_EXHAUSTED, "OUT_OF_MEMORY",
+                      "the node has no memory to go on with this run");
+    mp_node_receipts_end(n, run);
+    mp_node_record_lost(n, now, run);
+    run->is_dead = true;
+    mp_node_run_end(n, now, run);
 }
 
 /* --- effects of a graph --- */
@@ -73,6 +107,7 @@ static void fail_invocation(struct mp_node *n, struct mp_node_run *run,
     struct mp_node_work *w = mp_node_put_off(n, MP_NODE_WORK_RUN_ANSWER, 0);
     w->answer.answer.answer = MP_RPC_ERROR;
     w->answer.answer.function = MP_RPC_NONE;
+    w->answer.answer.is_confirmed = true;
     w->answer.answer.origin = (struct mp_rpc_origin){
         .kind = MP_RPC_RUN, .owner = run->number, .id = e->invoke.invocation};
     w->payload = error;
@@ -93,7 +128,7 @@ static void invoke(struct mp_node *n, mp_time now, struct mp_node_run *run,
     struct mp_slice key = mp_node_key(n, &q);
     const struct mp_catalog_function *f = is_ours ? mp_node_find(n, key) : NULL;
     if (!mp_node_make_room(n)) {
-        out_of_memory(n, now, run);
+        mp_node_run_out_of_memory(n, now, run);
         return;
     }
     if (!f) {
@@ -123,22 +158,28 @@ static void invoke(struct mp_node *n, mp_time now, struct mp_node_run *run,
     fail_invocation(n, run, e, mp_node_error(n, &fault));
 }
 
-/* A value that stayed where it was made is wanted whole. */
-static void fetch(struct mp_node *n, struct mp_node_run *run, const struct mp_graph_effect *e)
+bool mp_node_run_fetch(struct mp_node *n, uint64_t number, uint64_t fetch, struct mp_slice node,
+                       uint64_t held)
 {
-    const struct mp_peer_fetch f = {.held = e->fetch.held};
-    uint32_t member = mp_membership_find(n->membership, e->fetch.node);
+    const struct mp_peer_fetch f = {.held = held, .is_late = fetch >= MP_NODE_GATHER_FIRST};
+    uint32_t member = mp_membership_find(n->membership, node);
     struct mp_node_out *o = NULL;
     mp_buf_clear(&n->build);
     if (member != MP_MEMBER_NONE && member != MP_MEMBER_SELF &&
         mp_peer_fetch_put(&n->build, &f) == MP_OK)
-        o = mp_node_out_new(n, MP_NODE_OUT_RUN_FETCH, MP_FRAME_FETCH, member, run->number,
-                            e->fetch.fetch, (struct mp_slice){0}, mp_buf_slice(&n->build),
+        o = mp_node_out_new(n, MP_NODE_OUT_RUN_FETCH, MP_FRAME_FETCH, member, number, fetch,
+                            (struct mp_slice){0}, mp_buf_slice(&n->build),
                             (struct mp_rpc_payload){0});
-    if (o) {
+    if (o)
         mp_node_outs_flush(n, o->link);
+    return o != NULL;
+}
+
+/* A value that stayed where it was made is wanted whole. */
+static void fetch(struct mp_node *n, struct mp_node_run *run, const struct mp_graph_effect *e)
+{
+    if (mp_node_run_fetch(n, run->number, e->fetch.fetch, e->fetch.node, e->fetch.held))
         return;
-    }
     struct mp_node_work *w = mp_node_put_off(n, MP_NODE_WORK_FETCHED, run->number);
     w->fetch = e->fetch.fetch;
     w->is_lost = true;
@@ -182,8 +223,7 @@ static void say_release(struct mp_node *n, uint64_t run, uint32_t member)
         mp_node_outs_flush(n, o->link);
 }
 
-/* What was kept for the run, here and elsewhere, is given back. */
-static void release(struct mp_node *n, struct mp_node_run *run)
+void mp_node_run_release(struct mp_node *n, struct mp_node_run *run)
 {
     mp_node_outs_of_run_over(n, run->number);
     mp_node_release_run(n, MP_MEMBER_SELF, run->number);
@@ -207,26 +247,33 @@ void mp_node_run_may_be_held(struct mp_node *n, uint64_t number, uint32_t member
         say_release(n, number, member);
 }
 
+/* Whether others have to go on holding results for it. */
+static bool wants_held(const struct mp_node_run *run)
+{
+    return run->graph && (!run->is_over || run->is_closing);
+}
+
 enum mp_err mp_node_put_runs(const struct mp_node *n, struct mp_buf *b)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < n->run_capacity; i++)
-        count += n->runs[i].graph && !n->runs[i].is_over;
+        count += wants_held(&n->runs[i]);
     enum mp_err err = mp_mp_put_array(b, count);
     for (uint32_t i = 0; err == MP_OK && i < n->run_capacity; i++)
-        if (n->runs[i].graph && !n->runs[i].is_over)
+        if (wants_held(&n->runs[i]))
             err = mp_mp_put_uint(b, n->runs[i].number);
     return err;
 }
 
-/* An event is left out when there is no memory for it: nothing depends on it. */
-static void tell_event(struct mp_node *n, struct mp_node_run *run, struct mp_slice body)
+/* The last effect. Who follows is told of the end behind all events. */
+static void finish(struct mp_node *n, mp_time now, struct mp_node_run *run,
+                   const struct mp_graph_effect *e)
 {
-    if (!run->has_events || run->is_detached || !mp_node_make_room(n))
-        return;
-    struct mp_slice kept = mp_node_keep(n, body);
-    if (kept.size != 0)
-        reply(n, run, MP_FRAME_EVENT, kept);
+    if (!run->has_follower)
+        mp_node_run_reply(n, run, MP_FRAME_RESULT, e->finished.run);
+    mp_node_receipts_end(n, run);
+    mp_node_record_ended(n, now, run, e->finished.run);
+    mp_node_run_end(n, now, run);
 }
 
 static void carry_out(struct mp_node *n, mp_time now, struct mp_node_run *run,
@@ -245,35 +292,39 @@ static void carry_out(struct mp_node *n, mp_time now, struct mp_node_run *run,
     case MP_GRAPH_FETCH:
         fetch(n, run, e);
         break;
-    case MP_GRAPH_EVENT:
-        tell_event(n, run, e->event.body);
-        break;
     case MP_GRAPH_REFUSED:
-        reply(n, run, MP_FRAME_ERROR, e->refused.error);
-        end_run(n, now, run);
+        mp_node_run_reply(n, run, MP_FRAME_ERROR, e->refused.error);
+        mp_node_run_end(n, now, run);
         break;
     case MP_GRAPH_FINISHED:
-        reply(n, run, MP_FRAME_RESULT, e->finished.run);
-        end_run(n, now, run);
+        finish(n, now, run, e);
         break;
     case MP_GRAPH_RESOLVE:
         break; /* taken up by resolve_all */
     }
 }
 
-static void step_graph(struct mp_node *n, mp_time now, struct mp_node_run *run,
-                       const struct mp_graph_event *ev)
+void mp_node_run_step(struct mp_node *n, mp_time now, struct mp_node_run *run,
+                      const struct mp_graph_event *ev)
 {
     struct mp_graph_effects out;
+    uint64_t before = mp_graph_event_count(run->graph);
     if (mp_graph_step(run->graph, now, ev, &out) != MP_OK) {
-        out_of_memory(n, now, run);
+        mp_node_run_out_of_memory(n, now, run);
         return;
     }
+    run->is_begun = run->is_begun || mp_graph_event_count(run->graph) != 0;
+    if (run->is_begun && mp_graph_event_count(run->graph) != before)
+        mp_node_record_events(n, now, run, before);
     for (uint32_t i = 0; i < out.count && !run->is_over; i++)
         carry_out(n, now, run, &out.items[i]);
+    if (run->watches.size != 0)
+        mp_node_watch_tell(n, now, run);
+    if (run->is_begun)
+        mp_node_run_publish(n, now, run, before);
 }
 
-/* --- beginning a run --- */
+/* --- resolving --- */
 
 /* Where a call would go now, without one going there. */
 static struct mp_router_provider plan_provider(struct mp_node *n, uint32_t route)
@@ -342,13 +393,13 @@ static void resolve_one(struct mp_node *n, const struct mp_node_run *run,
 }
 
 /* LOAD, and an answer to each RESOLVE. False if the run is over already. */
-static bool load(struct mp_node *n, mp_time now, struct mp_node_run *run)
+bool mp_node_run_load(struct mp_node *n, mp_time now, struct mp_node_run *run)
 {
     struct mp_graph_effects out;
     const struct mp_graph_event ev = {.kind = MP_GRAPH_LOAD,
                                       .load = {.graph = run->graph_bytes, .input = run->input}};
     if (mp_graph_step(run->graph, now, &ev, &out) != MP_OK) {
-        out_of_memory(n, now, run);
+        mp_node_run_out_of_memory(n, now, run);
         return false;
     }
     uint32_t count = 0;
@@ -357,7 +408,7 @@ static bool load(struct mp_node *n, mp_time now, struct mp_node_run *run)
         answers = (struct mp_graph_event *)(void *)mp_node_scratch(
             n, out.count * sizeof(struct mp_graph_event));
     if (out.count != 0 && !answers) {
-        out_of_memory(n, now, run);
+        mp_node_run_out_of_memory(n, now, run);
         return false;
     }
     for (uint32_t i = 0; i < out.count; i++)
@@ -366,42 +417,19 @@ static bool load(struct mp_node *n, mp_time now, struct mp_node_run *run)
         else
             carry_out(n, now, run, &out.items[i]);
     for (uint32_t i = 0; i < count && !run->is_over; i++)
-        step_graph(n, now, run, &answers[i]);
+        mp_node_run_step(n, now, run, &answers[i]);
     return !run->is_over;
 }
 
-/* ULID (github.com/ulid/spec): 48 bits of Unix milliseconds, 80 random bits, of which the first 32
- * name the coordinator; Crockford's base 32. */
-static void make_run_id(struct mp_node *n, int64_t wall_ms, char out[27])
-{
-    static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    uint8_t bytes[16];
-    uint64_t random = mp_rng_next(&n->rng);
-    for (int i = 0; i < 6; i++)
-        bytes[i] = (uint8_t)((uint64_t)wall_ms >> (40 - 8 * i));
-    for (int i = 0; i < 4; i++)
-        bytes[6 + i] = (uint8_t)(n->identity >> (24 - 8 * i));
-    for (int i = 0; i < 6; i++)
-        bytes[10 + i] = (uint8_t)(random >> (8 * i));
-    /* 128 bits as 26 digits of 5: the first digit holds the top 3. */
-    unsigned bit = 0;
-    for (int i = 0; i < 26; i++) {
-        unsigned take = i == 0 ? 3 : 5;
-        unsigned value = 0;
-        for (unsigned k = 0; k < take; k++, bit++)
-            value = value << 1 | (bytes[bit / 8] >> (7 - bit % 8) & 1u);
-        out[i] = digits[value];
-    }
-    out[26] = '\0';
-}
+/* --- places --- */
 
-static struct mp_node_run *take_place(struct mp_node *n)
+struct mp_node_run *mp_node_run_take_place(struct mp_node *n)
 {
+    if (n->run_count >= MP_RUNS_MAX)
+        return NULL;
     for (uint32_t i = 0; i < n->run_capacity; i++)
         if (!n->runs[i].graph)
             return &n->runs[i];
-    if (n->run_capacity >= MP_RUNS_MAX)
-        return NULL;
     uint32_t capacity = n->run_capacity == 0 ? 8 : n->run_capacity * 2;
     void *grown = n->alloc->resize(n->alloc->context, n->runs, n->run_capacity * sizeof(*n->runs),
                                    capacity * sizeof(*n->runs));
@@ -419,218 +447,15 @@ static struct mp_node_run *take_place(struct mp_node *n)
 static void free_run(struct mp_node *n, struct mp_node_run *run)
 {
     mp_graph_fini(run->graph);
+    n->watch_count -= (uint32_t)(run->watches.size / sizeof(struct mp_node_watch));
     mp_buf_fini(&run->holders);
+    mp_buf_fini(&run->watches);
+    mp_buf_fini(&run->receipts);
+    mp_buf_fini(&run->gathers);
     mp_alloc_free(n->alloc, run->graph, mp_graph_size());
     mp_alloc_free(n->alloc, run->own_graph, run->own_graph_size);
     run->graph = NULL;
     run->own_graph = NULL;
-    n->run_count--;
-}
-
-/* Copies graph and input, which the machine borrows as long as it lives. */
-static bool copy_graph(struct mp_node *n, struct mp_node_run *run, struct mp_slice graph,
-                       struct mp_slice input)
-{
-    size_t size = graph.size + input.size;
-    uint8_t *bytes = mp_alloc_take(n->alloc, size + 1);
-    if (!bytes)
-        return false;
-    if (graph.size != 0)
-        memcpy(bytes, graph.data, graph.size);
-    if (input.size != 0)
-        memcpy(bytes + graph.size, input.data, input.size);
-    run->own_graph = bytes;
-    run->own_graph_size = size + 1;
-    run->graph_bytes = mp_slice_of(bytes, graph.size);
-    run->input = mp_slice_of(bytes + graph.size, input.size);
-    return true;
-}
-
-static bool init_graph(struct mp_node *n, struct mp_node_run *run, const struct mp_run_options *o)
-{
-    const struct mp_graph_config cfg = {
-        .run_id = mp_slice_str(run->run_id),
-        .node = n->catalog.node,
-        .steps_max = n->cfg.graph_steps_max,
-        .value_bytes_max = n->cfg.value_bytes_max,
-        .kept_bytes_max = MP_RUN_KEPT_BYTES_MAX,
-        .timeout = o->timeout_ms != 0 ? MP_MS(o->timeout_ms) : n->cfg.run_timeout,
-        .has_trace = o->has_trace,
-        .has_events = o->has_events,
-        .is_plan = run->is_plan,
-    };
-    run->graph = (struct mp_graph *)mp_alloc_take(n->alloc, mp_graph_size());
-    if (!run->graph)
-        return false;
-    if (mp_graph_init(run->graph, &cfg, n->alloc, mp_rng_next(&n->rng)) == MP_OK)
-        return true;
-    mp_alloc_free(n->alloc, run->graph, mp_graph_size());
-    run->graph = NULL;
-    return false;
-}
-
-static bool has_key(struct mp_slice map, const char *key)
-{
-    struct mp_slice value;
-    return mp_mp_map_get(map, mp_slice_str(key), &value) == MP_OK;
-}
-
-/* The graph and the input that a RUN's payload names: itself, or a pipeline's. False: refused. */
-static bool find_graph(struct mp_node *n, const struct mp_node_event *ev, struct mp_slice *graph,
-                       struct mp_slice *input)
-{
-    struct mp_slice payload = ev->request.payload.bytes;
-    struct mp_slice value;
-    struct mp_slice name;
-    *input = (struct mp_slice){0};
-    *graph = payload;
-    if (mp_mp_check(payload) != MP_OK) {
-        mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_INVALID_ARGUMENT,
-                       "BAD_REQUEST", "the graph is no well-formed MessagePack");
-        return false;
-    }
-    if (mp_mp_map_get(payload, mp_slice_str("pipeline"), &value) != MP_OK)
-        return true;
-    uint32_t pairs;
-    struct mp_mp_reader r;
-    if (mp_mp_get_map(payload, &pairs, &r) == MP_OK &&
-        pairs > (has_key(payload, "input") ? 2u : 1u)) {
-        mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_INVALID_ARGUMENT,
-                       "BAD_REQUEST", "unknown key beside pipeline (known: input)");
-        return false;
-    }
-    if (mp_mp_get_str(value, &name) != MP_OK) {
-        mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_INVALID_ARGUMENT,
-                       "BAD_REQUEST", "pipeline: expected a name");
-        return false;
-    }
-    char message_bytes[256];
-    char hint_bytes[256];
-    struct mp_text message;
-    struct mp_text hint;
-    struct mp_fault fault;
-    mp_text_init(&message, message_bytes, sizeof(message_bytes));
-    mp_text_init(&hint, hint_bytes, sizeof(hint_bytes));
-    uint32_t pin = mp_node_release_pin(n, n->release, name, true);
-    if (!mp_catalog_pipeline(&n->catalog, name, pin, graph, &fault, &message, &hint)) {
-        fault.node = n->catalog.node;
-        mp_node_reply(n, ev->request.client, ev->request.id, MP_FRAME_ERROR,
-                      mp_node_error(n, &fault));
-        return false;
-    }
-    if (mp_mp_map_get(payload, mp_slice_str("input"), &value) == MP_OK)
-        *input = value;
-    return true;
-}
-
-static struct mp_node_run *begin_run(struct mp_node *n, const struct mp_node_event *ev,
-                                     const struct mp_run_options *o, bool is_plan)
-{
-    struct mp_slice graph;
-    struct mp_slice input;
-    if (!find_graph(n, ev, &graph, &input))
-        return NULL;
-    struct mp_node_run *run = mp_node_make_room(n) ? take_place(n) : NULL;
-    if (!run) {
-        mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_RESOURCE_EXHAUSTED,
-                       "QUEUE_FULL", "the node has as many runs as it takes at once");
-        return NULL;
-    }
-    uint64_t number = run->number + (1ull << 32);
-    *run = (struct mp_node_run){.number = number,
-                                .client = ev->request.client,
-                                .id = ev->request.id,
-                                .has_events = o->has_events,
-                                .is_detached = o->is_detached,
-                                .release = n->release,
-                                .is_plan = is_plan};
-    mp_buf_init(&run->holders, n->alloc, 0);
-    make_run_id(n, ev->request.wall_ms, run->run_id);
-    if (!copy_graph(n, run, graph, input) || !init_graph(n, run, o)) {
-        mp_alloc_free(n->alloc, run->own_graph, run->own_graph_size);
-        run->own_graph = NULL;
-        mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_RESOURCE_EXHAUSTED,
-                       "OUT_OF_MEMORY", "the node has no memory for another run");
-        return NULL;
-    }
-    n->run_count++;
-    return run;
-}
-
-static void tell_run_id(struct mp_node *n, struct mp_node_run *run)
-{
-    struct mp_buf b;
-    struct mp_slice told = {0};
-    mp_buf_init(&b, n->alloc, 0);
-    enum mp_err err = mp_mp_put_map(&b, 1);
-    if (err == MP_OK)
-        err = mp_mp_put_text(&b, "run_id");
-    if (err == MP_OK)
-        err = mp_mp_put_text(&b, run->run_id);
-    if (err == MP_OK)
-        told = mp_node_keep(n, mp_buf_slice(&b));
-    reply(n, run, MP_FRAME_RESULT, told);
-    mp_buf_fini(&b);
-}
-
-static void release_request(struct mp_node *n, const struct mp_node_event *ev)
-{
-    if (ev->request.payload.handle != 0)
-        mp_node_emit(n, MP_NODE_RELEASE)->payload = ev->request.payload;
-}
-
-void mp_node_run(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
-{
-    struct mp_run_options o;
-    const char *why = "";
-    struct mp_node_run *run = NULL;
-    if (n->is_draining)
-        mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_UNAVAILABLE, "DRAINING",
-                       "the node is about to stop");
-    else if (mp_run_options_read(ev->request.meta, &o, &why) != MP_OK)
-        mp_node_refuse(n, ev->request.client, ev->request.id, MP_CODE_INVALID_ARGUMENT,
-                       "BAD_REQUEST", why);
-    else
-        run = begin_run(n, ev, &o, false);
-    release_request(n, ev);
-    if (!run || !load(n, now, run))
-        return;
-    uint64_t number = run->number;
-    const struct mp_graph_event start = {.kind = MP_GRAPH_START};
-    if (run->is_detached) {
-        /* What is refused is told at once; only what began is left alone. */
-        run->is_detached = false;
-        step_graph(n, now, run, &start);
-        run = &n->runs[(uint32_t)number];
-        if (run->number != number || run->is_answered)
-            return;
-        tell_run_id(n, run);
-        run->is_detached = true;
-        return;
-    }
-    step_graph(n, now, run, &start);
-}
-
-void mp_node_plan(struct mp_node *n, mp_time now, const struct mp_node_event *ev)
-{
-    const struct mp_run_options o = {0};
-    struct mp_node_run *run = begin_run(n, ev, &o, true);
-    if (!run || !load(n, now, run))
-        return;
-    struct mp_buf plan;
-    mp_buf_init(&plan, n->alloc, 0);
-    enum mp_err err = mp_graph_put_plan(run->graph, &plan);
-    if (err == MP_OK) {
-        reply(n, run, MP_FRAME_RESULT, mp_node_keep(n, mp_buf_slice(&plan)));
-        run->is_over = true;
-    } else if (err == MP_EINVAL) {
-        const struct mp_graph_event start = {.kind = MP_GRAPH_START};
-        step_graph(n, now, run, &start); /* it has faults, so this refuses */
-        run->is_over = true;
-    } else {
-        out_of_memory(n, now, run);
-    }
-    mp_buf_fini(&plan);
 }
 
 /* --- going on --- */
@@ -671,10 +496,13 @@ void mp_node_run_answer(struct mp_node *n, mp_time now, const struct mp_node_wor
         ev.failed.worker = w->worker;
         ev.failed.bytes_in = w->bytes_in;
         ev.failed.timing = w->timing;
+        ev.failed.is_confirmed = w->answer.answer.is_confirmed;
         ev.failed.never_began =
-            !w->answer.answer.has_begun && w->answer.answer.answer == MP_RPC_ERROR;
+            !w->answer.answer.has_begun &&
+            (w->answer.answer.answer == MP_RPC_ERROR ||
+             (w->answer.answer.answer == MP_RPC_CANCELLED && w->answer.answer.is_confirmed));
     }
-    step_graph(n, now, run, &ev);
+    mp_node_run_step(n, now, run, &ev);
 }
 
 void mp_node_run_fetched(struct mp_node *n, mp_time now, const struct mp_node_work *w)
@@ -683,8 +511,14 @@ void mp_node_run_fetched(struct mp_node *n, mp_time now, const struct mp_node_wo
     const struct mp_graph_event ev = {
         .kind = MP_GRAPH_FETCHED,
         .fetched = {.fetch = w->fetch, .is_lost = w->is_lost, .value = w->payload}};
-    if (run)
-        step_graph(n, now, run, &ev);
+    uint32_t place = (uint32_t)w->call;
+    if (w->fetch < MP_NODE_GATHER_FIRST) {
+        if (run)
+            mp_node_run_step(n, now, run, &ev);
+    } else if (place < n->run_capacity && n->runs[place].number == w->call &&
+               n->runs[place].graph) {
+        mp_node_record_gathered(n, &n->runs[place], w->fetch, w->is_lost, w->payload);
+    }
 }
 
 void mp_node_runs_lost(struct mp_node *n, mp_time now, struct mp_slice node)
@@ -692,7 +526,7 @@ void mp_node_runs_lost(struct mp_node *n, mp_time now, struct mp_slice node)
     for (uint32_t i = 0; n->run_count != 0 && i < n->run_capacity; i++) {
         const struct mp_graph_event lost = {.kind = MP_GRAPH_LOST, .lost = {.node = node}};
         if (n->runs[i].graph && !n->runs[i].is_over)
-            step_graph(n, now, &n->runs[i], &lost);
+            mp_node_run_step(n, now, &n->runs[i], &lost);
     }
 }
 
@@ -704,7 +538,7 @@ bool mp_node_run_cancel(struct mp_node *n, mp_time now, uint64_t client, uint64_
             run->id != id)
             continue;
         const struct mp_graph_event cancel = {.kind = MP_GRAPH_CANCEL_RUN};
-        step_graph(n, now, run, &cancel);
+        mp_node_run_step(n, now, run, &cancel);
         return true;
     }
     return false;
@@ -718,7 +552,7 @@ void mp_node_runs_of_client_gone(struct mp_node *n, mp_time now, uint64_t client
             continue;
         const struct mp_graph_event cancel = {.kind = MP_GRAPH_CANCEL_RUN};
         run->is_answered = true;
-        step_graph(n, now, run, &cancel);
+        mp_node_run_step(n, now, run, &cancel);
     }
 }
 
@@ -726,10 +560,14 @@ void mp_node_runs_tick(struct mp_node *n, mp_time now)
 {
     for (uint32_t i = 0; i < n->run_capacity; i++) {
         struct mp_node_run *run = &n->runs[i];
-        if (!run->graph || run->is_over || mp_graph_deadline(run->graph) > now)
+        if (!run->graph || run->is_over)
+            continue;
+        if (run->keep_at <= now)
+            mp_node_record_progress(n, now, run);
+        if (mp_graph_deadline(run->graph) > now)
             continue;
         const struct mp_graph_event due = {.kind = MP_GRAPH_TIMER};
-        step_graph(n, now, run, &due);
+        mp_node_run_step(n, now, run, &due);
     }
 }
 
@@ -741,15 +579,41 @@ mp_time mp_node_runs_deadline(const struct mp_node *n)
             continue;
         mp_time deadline = mp_graph_deadline(n->runs[i].graph);
         at = deadline < at ? deadline : at;
+        at = n->runs[i].keep_at < at ? n->runs[i].keep_at : at;
     }
     return at;
 }
 
+/* Whether nobody needs the place of a run that is over. */
+static bool is_done(const struct mp_node *n, const struct mp_node_run *run)
+{
+    if (run->gathers.size != 0 || run->watches.size != 0 || run->awaited_until > n->now)
+        return false;
+    return run->is_plan || run->is_dead || n->over_count > MP_RUNS_RECENT_MAX ||
+           run->memory > MP_RUNS_RECENT_BYTES;
+}
+
 void mp_node_runs_sweep(struct mp_node *n)
 {
-    for (uint32_t i = 0; i < n->run_capacity; i++)
-        if (n->runs[i].graph && n->runs[i].is_over)
-            free_run(n, &n->runs[i]);
+    uint32_t last = MP_NODE_NONE;
+    n->is_over_fresh = false;
+    for (uint32_t place = n->over_count != 0 ? n->over_first : MP_NODE_NONE;
+         place != MP_NODE_NONE;) {
+        struct mp_node_run *run = &n->runs[place];
+        uint32_t next = run->over_next;
+        if (!is_done(n, run)) {
+            last = place;
+        } else {
+            if (last == MP_NODE_NONE)
+                n->over_first = next;
+            else
+                n->runs[last].over_next = next;
+            free_run(n, run);
+            n->over_count--;
+        }
+        place = next;
+    }
+    n->over_last = last;
 }
 
 void mp_node_runs_fini(struct mp_node *n)

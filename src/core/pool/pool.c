@@ -574,7 +574,7 @@ static void cancel(struct mp_pool *p, mp_time now, uint64_t id)
     case TASK_HELD:
     case TASK_QUEUED:
         unqueue(p, t);
-        end(p, t, MP_POOL_GONE);
+        end(p, t, MP_POOL_TAKEN_BACK);
         dispatch(p, now); /* it may have held up another one of its function */
         break;
     case TASK_SENT:
@@ -642,7 +642,7 @@ static void came_back(struct mp_pool *p, mp_time now, const struct mp_pool_event
     bool is_cancelled = t->state == TASK_CANCELLING;
     worker_detach(p, t);
     if (is_cancelled)
-        end(p, t, MP_POOL_GONE);
+        end(p, t, MP_POOL_TAKEN_BACK);
     else
         enqueue(p, t, true);
     if (ev->returned.is_full) {
@@ -696,7 +696,7 @@ static void orphan(struct mp_pool *p, struct mp_pool_task *t, const struct mp_po
     if (was_running)
         crashed(&p->functions[t->function], now);
     if (!is_wanted) {
-        end(p, t, MP_POOL_GONE);
+        end(p, t, was_begun ? MP_POOL_GONE : MP_POOL_TAKEN_BACK);
     } else if (was_running) {
         end(p, t, MP_POOL_LOST_SUSPECT);
     } else if (was_begun) {

@@ -75,6 +75,7 @@ struct mp_pool_event {
 
 enum mp_pool_end {
     MP_POOL_GONE,           /* cancelled, and nothing of it runs any more */
+    MP_POOL_TAKEN_BACK,     /* cancelled before it began */
     MP_POOL_LOST_SUSPECT,   /* its worker died while it had the CPU */
     MP_POOL_LOST_NEIGHBOUR, /* its worker died because of another call */
     MP_POOL_QUEUE_FULL,

@@ -4,10 +4,14 @@
  * may be gone when an attempt has to be repeated; payloads in shared blocks are kept by handle.
  * Cancelling walks the tree of children with a work list threaded through the calls themselves: no
  * recursion, no memory. Owners (clients, worker incarnations) are few: a short array of list heads.
- */
+ *
+ * A call that is not wanted any more stays where it hangs in the tree until its attempt and all
+ * below it have ended. So what goes on below a call is what hangs there, and the end of a leaf is
+ * looked at upwards, call by call: whoever is over by it is freed, or answered if it was ENDING. */
 #include "src/core/rpc/rpc.h"
 
 #include "src/base/assert.h"
+#include "src/base/defects.h"
 #include "src/base/limits.h"
 
 /* The calls of one client, worker incarnation or run, oldest first. The low 32 bits of an owner's
@@ -22,9 +26,10 @@ static bool may_move(enum mp_rpc_state from, enum mp_rpc_state to)
 {
     static const uint8_t allowed[] = {
         [MP_RPC_FREE] = 1 << MP_RPC_WAITING | 1 << MP_RPC_ACTIVE,
-        [MP_RPC_WAITING] = 1 << MP_RPC_ACTIVE | 1 << MP_RPC_FREE,
-        [MP_RPC_ACTIVE] = 1 << MP_RPC_PAUSED | 1 << MP_RPC_ZOMBIE | 1 << MP_RPC_FREE,
-        [MP_RPC_PAUSED] = 1 << MP_RPC_ACTIVE | 1 << MP_RPC_FREE,
+        [MP_RPC_WAITING] = 1 << MP_RPC_ACTIVE | 1 << MP_RPC_ZOMBIE,
+        [MP_RPC_ACTIVE] = 1 << MP_RPC_PAUSED | 1 << MP_RPC_ENDING | 1 << MP_RPC_ZOMBIE,
+        [MP_RPC_PAUSED] = 1 << MP_RPC_ACTIVE | 1 << MP_RPC_ENDING | 1 << MP_RPC_ZOMBIE,
+        [MP_RPC_ENDING] = 1 << MP_RPC_ZOMBIE,
         [MP_RPC_ZOMBIE] = 1 << MP_RPC_FREE,
     };
     return (allowed[from] >> to & 1) != 0;
@@ -99,7 +104,8 @@ static struct mp_rpc_effect *emit(struct mp_rpc *r, enum mp_rpc_effect_kind kind
     return e;
 }
 
-/* Each call that is alive can at most be abandoned, answered and release a block in one step. */
+/* Each call that is alive can at most be abandoned or kept, answered or dropped, and release a
+ * block in one step. */
 static enum mp_err reserve_effects(struct mp_rpc *r, uint32_t wanted)
 {
     if (wanted <= r->effect_capacity)
@@ -266,6 +272,8 @@ static void orphan(struct mp_rpc *r, struct mp_rpc_call *c)
 /* When the call's timer is due in the state that it is in. */
 static mp_time timer_of(const struct mp_rpc_call *c)
 {
+    if (c->state == MP_RPC_ENDING)
+        return c->resume_at;
     if (c->state == MP_RPC_PAUSED)
         return c->resume_at < c->deadline ? c->resume_at : c->deadline;
     return c->state == MP_RPC_ACTIVE ? c->attempt_deadline : c->deadline;
@@ -289,80 +297,160 @@ static void drop_args(struct mp_rpc *r, struct mp_rpc_call *c)
         emit(r, MP_RPC_RELEASE, c->id)->handle = c->args.handle;
     mp_alloc_free(r->alloc, c->own_bytes, c->own_bytes_size);
     c->args = (struct mp_rpc_payload){0};
+    c->context = (struct mp_slice){0};
+    c->query = (struct mp_slice){0};
     c->own_bytes = NULL;
     c->own_bytes_size = 0;
 }
 
-static void set_free(struct mp_rpc *r, struct mp_rpc_call *c)
-{
-    drop_args(r, c);
-    call_move(c, MP_RPC_FREE);
-    give_slot(r, c);
-}
-
-/* The call leaves all lists. Children are made roots and put on `*chain` through parent links that
- * are free now; its attempt, if one is under way, is abandoned. */
-static void retire(struct mp_rpc *r, struct mp_rpc_call *c, bool is_attempt_over, uint32_t *chain)
+/* The call is not wanted any more: it leaves its owner and the timers, and its attempt, if one is
+ * under way, is abandoned. Its children are put on `*chain`; what of them has ended is looked at
+ * when they come up. */
+static void retire(struct mp_rpc *r, struct mp_rpc_call *c, uint32_t *chain)
 {
     disown(r, c);
-    orphan(r, c);
     r->waiting -= c->state == MP_RPC_WAITING;
     mp_heap_remove(&r->timers, r->places, slot_of(c->id));
     mp_assert(r->live > 0);
     r->live--;
-    while (c->first_child != MP_RPC_NONE) {
-        struct mp_rpc_call *child = r->calls[c->first_child];
-        orphan(r, child);
-        child->next_sibling = *chain;
-        *chain = slot_of(child->id);
+    for (uint32_t slot = c->first_child; slot != MP_RPC_NONE; slot = r->calls[slot]->next_sibling) {
+        struct mp_rpc_call *child = r->calls[slot];
+        if (child->state == MP_RPC_ZOMBIE)
+            continue;
+        disown(r, child);
+        child->next_owned = *chain;
+        *chain = slot;
     }
-    if (c->state == MP_RPC_ACTIVE && !is_attempt_over) {
-        call_move(c, MP_RPC_ZOMBIE);
-        if (!c->is_timed_out)
-            emit(r, MP_RPC_ABANDON, c->id);
-    } else {
-        set_free(r, c);
+    if (c->state == MP_RPC_ACTIVE && !c->is_attempt_over && !c->is_timed_out)
+        emit(r, MP_RPC_ABANDON, c->id);
+    if (c->is_kept)
+        emit(r, MP_RPC_DROP, c->id);
+    if (c->is_attempt_over)
+        drop_args(r, c);
+    call_move(c, MP_RPC_ZOMBIE);
+}
+
+static void give_answer(struct mp_rpc *r, struct mp_rpc_call *c, enum mp_rpc_answer how);
+
+/* Whether the call is over; then it is freed, or answered, and what it hung on is looked at. Calls
+ * that are ENDING hang on nothing. */
+static void look(struct mp_rpc *r, struct mp_rpc_call *c)
+{
+    while (c && c->is_attempt_over && c->first_child == MP_RPC_NONE) {
+        if (c->state == MP_RPC_ENDING)
+            give_answer(r, c, c->pending);
+        if (c->state != MP_RPC_ZOMBIE)
+            return;
+        struct mp_rpc_call *parent = c->parent == MP_RPC_NONE ? NULL : r->calls[c->parent];
+        if (parent)
+            parent->is_unsure = parent->is_unsure || c->is_unsure;
+        orphan(r, c);
+        call_move(c, MP_RPC_FREE);
+        give_slot(r, c);
+        c = parent;
     }
 }
 
-/* Retires everything on the chain, and what hangs on that. */
+/* Retires everything on the chain, and what hangs on that: a call before its children. */
 static void retire_chain(struct mp_rpc *r, uint32_t chain)
 {
     while (chain != MP_RPC_NONE) {
         struct mp_rpc_call *c = r->calls[chain];
-        chain = c->next_sibling;
-        retire(r, c, false, &chain);
+        chain = c->next_owned;
+        retire(r, c, &chain);
+        look(r, c);
     }
 }
 
+static void retire_all(struct mp_rpc *r, struct mp_rpc_call *c)
+{
+    uint32_t chain = MP_RPC_NONE;
+    retire(r, c, &chain);
+    retire_chain(r, chain);
+}
+
+/* What the call asked for is not wanted any more; what is not over by that goes on below it. */
 static void cancel_children(struct mp_rpc *r, struct mp_rpc_call *c)
 {
     uint32_t chain = MP_RPC_NONE;
-    while (c->first_child != MP_RPC_NONE) {
-        struct mp_rpc_call *child = r->calls[c->first_child];
-        orphan(r, child);
-        child->next_sibling = chain;
-        chain = slot_of(child->id);
+    for (uint32_t slot = c->first_child; slot != MP_RPC_NONE; slot = r->calls[slot]->next_sibling) {
+        struct mp_rpc_call *child = r->calls[slot];
+        if (child->state == MP_RPC_ZOMBIE)
+            continue;
+        disown(r, child);
+        child->next_owned = chain;
+        chain = slot;
     }
     retire_chain(r, chain);
 }
 
-static void answer(struct mp_rpc *r, struct mp_rpc_call *c, enum mp_rpc_answer how,
-                   bool is_attempt_over)
+/* The answer as things stand. The call is a ZOMBIE then, not looked at yet. */
+static void give_answer(struct mp_rpc *r, struct mp_rpc_call *c, enum mp_rpc_answer how)
 {
+    bool is_last = c->attempt_deadline < c->deadline &&
+                   (c->state == MP_RPC_ACTIVE || c->state == MP_RPC_ENDING);
+    mp_duration timeout = c->deadline == MP_NEVER ? 0 : c->deadline - c->begun_at;
     struct mp_rpc_effect *e = emit(r, MP_RPC_ANSWER, c->id);
     e->answer.answer = how;
     e->answer.origin = c->origin;
     e->answer.function = c->target.function;
     e->answer.attempt = c->attempt;
     e->answer.has_begun = c->has_begun;
-    if (c->state == MP_RPC_ACTIVE && c->attempt_deadline < c->deadline)
-        e->answer.timeout = c->attempt_deadline - c->submitted_at;
-    else
-        e->answer.timeout = c->deadline == MP_NEVER ? 0 : c->deadline - c->begun_at;
-    uint32_t chain = MP_RPC_NONE;
-    retire(r, c, is_attempt_over, &chain);
-    retire_chain(r, chain);
+    e->answer.timeout = is_last ? c->attempt_deadline - c->submitted_at : timeout;
+    c->is_kept = false;
+    retire_all(r, c);
+    e->answer.is_confirmed = c->is_attempt_over && c->first_child == MP_RPC_NONE && !c->is_unsure;
+    if (how == MP_RPC_CANCELLED && mp_has_defect(r->defects, MP_DEFECT_CONFIRM_AT_ONCE))
+        e->answer.is_confirmed = true;
+}
+
+static void answer(struct mp_rpc *r, struct mp_rpc_call *c, enum mp_rpc_answer how)
+{
+    give_answer(r, c, how);
+    look(r, c);
+}
+
+/* Answers once nothing of the call runs any more; now, if that is so. */
+static void end(struct mp_rpc *r, struct mp_rpc_call *c, enum mp_rpc_answer how, mp_time latest)
+{
+    if (c->state == MP_RPC_ENDING)
+        return;
+    cancel_children(r, c);
+    bool is_over = c->is_attempt_over && c->first_child == MP_RPC_NONE;
+    if (is_over || mp_has_defect(r->defects, MP_DEFECT_CONFIRM_AT_ONCE)) {
+        answer(r, c, how);
+        return;
+    }
+    if (!c->is_attempt_over && !c->is_timed_out)
+        emit(r, MP_RPC_ABANDON, c->id);
+    call_move(c, MP_RPC_ENDING);
+    c->pending = how;
+    c->resume_at = latest;
+    set_timer(r, c);
+}
+
+/* What a function gave is the answer. It is kept for a while if calls were left behind, of which
+ * the caller counts on hearing that they have ended: another node, and a run that was cancelled or
+ * may try again. */
+static void finish(struct mp_rpc *r, struct mp_rpc_call *c, enum mp_rpc_answer how, mp_time now)
+{
+    bool is_run = c->origin.kind == MP_RPC_RUN;
+    bool is_counted = c->origin.kind == MP_RPC_PEER ||
+                      (is_run && (how == MP_RPC_ERROR || c->state == MP_RPC_ENDING));
+    cancel_children(r, c);
+    if (!is_counted || c->first_child == MP_RPC_NONE) {
+        answer(r, c, how);
+        return;
+    }
+    emit(r, MP_RPC_KEEP, c->id);
+    c->is_kept = true;
+    if (c->state != MP_RPC_ENDING)
+        call_move(c, MP_RPC_ENDING);
+    c->pending = how;
+    c->resume_at = mp_time_add(now, MP_MS(MP_LEFT_BEHIND_MS_MAX));
+    if (is_run && c->deadline < c->resume_at)
+        c->resume_at = c->deadline;
+    set_timer(r, c);
 }
 
 /* --- attempts --- */
@@ -377,6 +465,7 @@ static mp_time attempt_deadline(mp_time now, mp_time deadline, mp_duration timeo
 static void submit(struct mp_rpc *r, struct mp_rpc_call *c, mp_time now)
 {
     call_move(c, MP_RPC_ACTIVE);
+    c->is_attempt_over = false;
     c->attempt++;
     c->submitted_at = now;
     c->attempt_deadline = attempt_deadline(now, c->deadline, c->target.timeout);
@@ -507,6 +596,9 @@ static enum mp_err begin(struct mp_rpc *r, mp_time now, const struct mp_rpc_even
     c->first_child = MP_RPC_NONE;
     c->parent = MP_RPC_NONE;
     c->is_timed_out = false;
+    c->is_attempt_over = true;
+    c->is_unsure = false;
+    c->is_kept = false;
     own(r, c, owner);
     if (parent)
         adopt(r, c, parent);
@@ -521,23 +613,40 @@ static enum mp_err begin(struct mp_rpc *r, mp_time now, const struct mp_rpc_even
     return MP_OK;
 }
 
+/* The attempt of a call that is not wanted any more is over. If its function had ended before it
+ * heard of that, its result is the answer all the same. */
+static void ended(struct mp_rpc *r, struct mp_rpc_call *c, mp_time now,
+                  const struct mp_rpc_event *ev)
+{
+    bool is_result = ev->kind == MP_RPC_OUTCOME && !ev->outcome.is_error;
+    if (c->state == MP_RPC_ENDING && is_result) {
+        finish(r, c, MP_RPC_RESULT, now);
+        return;
+    }
+    if (c->state == MP_RPC_ZOMBIE)
+        drop_args(r, c);
+    look(r, c);
+}
+
 static void outcome(struct mp_rpc *r, mp_time now, const struct mp_rpc_event *ev)
 {
     struct mp_rpc_call *c = find(r, ev->call);
-    mp_assert(c && (c->state == MP_RPC_ACTIVE || c->state == MP_RPC_ZOMBIE));
-    if (c->state == MP_RPC_ZOMBIE) {
-        set_free(r, c);
+    mp_assert(c && !c->is_attempt_over);
+    c->is_attempt_over = true;
+    c->is_unsure = c->is_unsure || ev->outcome.is_unsure;
+    c->has_begun = c->has_begun || ev->outcome.has_begun;
+    if (c->state != MP_RPC_ACTIVE) {
+        ended(r, c, now, ev);
         return;
     }
     if (c->is_timed_out) {
         c->is_timed_out = false;
         if (!pause_for_retry(r, c, now))
-            answer(r, c, MP_RPC_DEADLINE, true);
+            answer(r, c, MP_RPC_DEADLINE);
         return;
     }
-    c->has_begun = c->has_begun || ev->outcome.has_begun;
     if (!ev->outcome.is_error) {
-        answer(r, c, MP_RPC_RESULT, true);
+        finish(r, c, MP_RPC_RESULT, now);
         return;
     }
     if (ev->outcome.is_neighbour && c->target.is_idempotent && !c->was_rerun) {
@@ -551,41 +660,56 @@ static void outcome(struct mp_rpc *r, mp_time now, const struct mp_rpc_event *ev
         return;
     if (ev->outcome.is_retryable && pause_for_retry(r, c, now))
         return;
-    answer(r, c, MP_RPC_ERROR, true);
+    finish(r, c, MP_RPC_ERROR, now);
 }
 
 static void timer(struct mp_rpc *r, struct mp_rpc_call *c, mp_time now)
 {
-    if (c->state == MP_RPC_PAUSED && now >= c->resume_at && now < c->deadline)
+    if (c->state == MP_RPC_ENDING) {
+        answer(r, c, c->pending);
+    } else if (c->state == MP_RPC_PAUSED && now >= c->resume_at && now < c->deadline) {
         submit(r, c, now);
-    else if (c->state == MP_RPC_ACTIVE && now < c->deadline && c->retries > 0 && !c->is_timed_out) {
+    } else if (c->state == MP_RPC_ACTIVE && now < c->deadline && c->retries > 0 &&
+               !c->is_timed_out) {
         /* Only this attempt's time is up: it has to end before the next one may begin. */
         c->is_timed_out = true;
         c->attempt_deadline = c->deadline;
         set_timer(r, c);
         emit(r, MP_RPC_ABANDON, c->id);
-    } else
-        answer(r, c, MP_RPC_DEADLINE, false);
+    } else if (c->origin.kind == MP_RPC_PEER && c->state != MP_RPC_WAITING) {
+        end(r, c, MP_RPC_DEADLINE, MP_NEVER);
+    } else {
+        answer(r, c, MP_RPC_DEADLINE);
+    }
+}
+
+static void cancel(struct mp_rpc *r, struct mp_rpc_call *c)
+{
+    if (c->origin.kind == MP_RPC_RUN)
+        end(r, c, MP_RPC_CANCELLED, c->deadline);
+    else if (c->origin.kind == MP_RPC_PEER)
+        end(r, c, MP_RPC_CANCELLED, MP_NEVER);
+    else
+        answer(r, c, MP_RPC_CANCELLED);
 }
 
 static void cancel_origin(struct mp_rpc *r, const struct mp_rpc_origin *origin)
 {
     const struct mp_rpc_owner *o = find_owner(r, origin);
-    for (uint32_t slot = o ? o->first : MP_RPC_NONE; slot != MP_RPC_NONE;
-         slot = r->calls[slot]->next_owned)
-        if (r->calls[slot]->origin.id == origin->id) {
-            answer(r, r->calls[slot], MP_RPC_CANCELLED, false);
-            return;
-        }
+    uint32_t slot = o ? o->first : MP_RPC_NONE;
+    while (slot != MP_RPC_NONE && r->calls[slot]->origin.id != origin->id)
+        slot = r->calls[slot]->next_owned;
+    if (slot != MP_RPC_NONE)
+        cancel(r, r->calls[slot]);
 }
 
 static void owner_gone(struct mp_rpc *r, const struct mp_rpc_origin *origin)
 {
     const struct mp_rpc_owner *o = find_owner(r, origin);
     while (o && o->first != MP_RPC_NONE) {
-        uint32_t chain = MP_RPC_NONE;
-        retire(r, r->calls[o->first], false, &chain);
-        retire_chain(r, chain);
+        struct mp_rpc_call *c = r->calls[o->first];
+        retire_all(r, c);
+        look(r, c);
     }
 }
 
@@ -620,7 +744,7 @@ enum mp_err mp_rpc_step(struct mp_rpc *r, mp_time now, const struct mp_rpc_event
     case MP_RPC_CANCEL:
         c = find(r, ev->call);
         if (c && c->state != MP_RPC_ZOMBIE)
-            answer(r, c, MP_RPC_CANCELLED, false);
+            cancel(r, c);
         break;
     case MP_RPC_CANCEL_ORIGIN:
         cancel_origin(r, &ev->origin);
@@ -640,7 +764,10 @@ enum mp_err mp_rpc_step(struct mp_rpc *r, mp_time now, const struct mp_rpc_event
 enum mp_err mp_rpc_init(struct mp_rpc *r, const struct mp_rpc_config *cfg, struct mp_alloc *a,
                         uint64_t seed)
 {
-    *r = (struct mp_rpc){.alloc = a, .free_first = MP_RPC_NONE, .waiting_max = cfg->waiting_max};
+    *r = (struct mp_rpc){.alloc = a,
+                         .free_first = MP_RPC_NONE,
+                         .waiting_max = cfg->waiting_max,
+                         .defects = cfg->defects};
     mp_heap_init(&r->timers, a);
     mp_rng_init(&r->rng, seed);
     return MP_OK;

@@ -2,9 +2,16 @@
  * and the tree of calls that hang on each other, so that cancelling one cancels what it asked for.
  *
  * A call is in one of these states: WAITING (no provider yet, the caller asked to wait), ACTIVE (an
- * attempt is under way), PAUSED (before the next attempt), ZOMBIE (answered, but the attempt has
- * not ended yet). Every call gives exactly one ANSWER effect unless its parent is gone, and its
- * number stays in use until its last attempt has ended. */
+ * attempt is under way), PAUSED (before the next attempt), ENDING (its answer is known, and given
+ * once nothing of it runs any more), ZOMBIE (answered, but something of it has not ended yet).
+ * Every call gives exactly one ANSWER effect unless its parent is gone, and its number stays in use
+ * until its last attempt, and all calls below it, have ended.
+ *
+ * Whoever asks for a step of a run, or sends a call here from another node, counts on what the
+ * answer says of the end: is_confirmed means that nothing of the call runs anywhere any more. So
+ * those two are ENDING in between when they are cancelled; the second also when its time is up
+ * (where it comes from, there is a timer as well), and when it leaves calls behind. Clients and
+ * functions are answered at once. */
 #pragma once
 
 #include <stdbool.h>
@@ -27,6 +34,7 @@ enum mp_rpc_origin_kind {
     MP_RPC_NESTED, /* owner: the worker's incarnation, id: its number for the call */
     MP_RPC_RUN,    /* owner: the run's number, id: the invocation */
     MP_RPC_PEER,   /* owner: the connection to another node, id: its request */
+    MP_RPC_TOPIC,  /* owner: the same for all, id: counts them; nobody waits */
     MP_RPC_ORIGIN_KINDS
 };
 
@@ -47,7 +55,8 @@ enum mp_rpc_event_kind {
     MP_RPC_BEGIN,
     MP_RPC_RESOLVED,      /* a waiting call has a provider now */
     MP_RPC_OUTCOME,       /* the attempt under way ended */
-    MP_RPC_ENDED,         /* the attempt of an answered call ended: its number is free */
+    MP_RPC_ENDED,         /* the attempt of a call that is answered, or ENDING, is over: `outcome`
+                             says whether it had begun, and whether that is sure */
     MP_RPC_CANCEL,        /* the caller no longer wants it */
     MP_RPC_CANCEL_ORIGIN, /* the same by who asked; owner and id */
     MP_RPC_OWNER_GONE,    /* all calls of a client or worker incarnation */
@@ -93,6 +102,7 @@ struct mp_rpc_event {
             bool is_neighbour; /* lost because of another call: an idempotent one runs again */
             bool has_begun;    /* its function was entered */
             bool is_absent;    /* nobody was there to take it */
+            bool is_unsure;    /* something of it may still run where nobody can look */
         } outcome;
         struct mp_rpc_origin origin;
     };
@@ -104,6 +114,8 @@ enum mp_rpc_effect_kind {
     MP_RPC_SUBMIT,  /* run an attempt of the call; OUTCOME follows */
     MP_RPC_ABANDON, /* the attempt is of no use any more; ENDED (or OUTCOME) follows */
     MP_RPC_ANSWER,  /* tell the caller; RESULT and ERROR: with the payload of the OUTCOME event */
+    MP_RPC_KEEP,    /* that payload is wanted later: ANSWER or DROP follows */
+    MP_RPC_DROP,    /* what was kept is not wanted any more */
     MP_RPC_RELEASE  /* give a shared block back */
 };
 
@@ -117,6 +129,7 @@ struct mp_rpc_effect {
             uint32_t function; /* MP_RPC_NONE if it never had a provider */
             uint32_t attempt;  /* from 1; 0: none */
             bool has_begun;
+            bool is_confirmed;   /* nothing of it runs any more, nor of what it asked for */
             mp_duration timeout; /* what it had: the whole call, or the last attempt alone */
         } answer;
         uint64_t handle;
@@ -129,7 +142,14 @@ struct mp_rpc_effects {
     uint64_t begun; /* after BEGIN: the call's number */
 };
 
-enum mp_rpc_state { MP_RPC_FREE, MP_RPC_WAITING, MP_RPC_ACTIVE, MP_RPC_PAUSED, MP_RPC_ZOMBIE };
+enum mp_rpc_state {
+    MP_RPC_FREE,
+    MP_RPC_WAITING,
+    MP_RPC_ACTIVE,
+    MP_RPC_PAUSED,
+    MP_RPC_ENDING,
+    MP_RPC_ZOMBIE
+};
 
 struct mp_rpc_call {
     /* read */
@@ -154,16 +174,20 @@ struct mp_rpc_call {
     mp_time begun_at;
     mp_time submitted_at;
     /* private */
-    uint32_t parent; /* slot, or MP_RPC_NONE */
+    uint32_t parent; /* slot, or MP_RPC_NONE; ZOMBIE children stay until they are over */
     uint32_t first_child;
     uint32_t next_sibling;
     uint32_t previous_sibling;
-    uint32_t next_owned; /* calls of one owner, or the free list */
+    uint32_t next_owned; /* calls of one owner, those about to be retired, or the free list */
     uint32_t previous_owned;
     bool is_owned;
-    bool is_timed_out; /* the attempt under way was abandoned; another may follow */
+    bool is_timed_out;    /* the attempt under way was abandoned; another may follow */
+    bool is_attempt_over; /* none is under way */
+    bool is_unsure;       /* of an attempt, or of a call below, it is not known that it ended */
+    bool is_kept;         /* KEEP was said */
+    enum mp_rpc_answer pending; /* of an ENDING call */
     mp_duration backoff;
-    mp_time resume_at;
+    mp_time resume_at; /* PAUSED: the next attempt; ENDING: it is answered all the same */
     mp_time timer_at;
     uint8_t *own_bytes; /* args, context and query that did not fit in place */
     size_t own_bytes_size;
@@ -195,10 +219,12 @@ struct mp_rpc {
     struct mp_rng rng;
     struct mp_alloc *alloc;
     uint32_t waiting_max;
+    uint64_t defects;
 };
 
 struct mp_rpc_config {
     uint32_t waiting_max; /* calls that wait for a provider; one more: BEGIN gives MP_EFULL */
+    uint64_t defects;     /* see base/defects.h */
 };
 
 MP_MUST_USE enum mp_err mp_rpc_init(struct mp_rpc *r, const struct mp_rpc_config *cfg,

@@ -43,6 +43,7 @@ enum mp_ring_kind {
     MP_MSG_NESTED,
     MP_MSG_NESTED_CANCEL,
     MP_MSG_LOG,
+    MP_MSG_PUBLISH,
     /* both */
     MP_MSG_RELEASE
 };
@@ -160,6 +161,14 @@ struct mp_msg_log {
     uint64_t call; /* 0: none */
     uint32_t level;
     uint32_t size;
+};
+
+/* PUBLISH: payload = an array [topic, data] that a function publishes, of a topic that it may
+ * publish to. Nothing comes back; the node has it before what the worker sends afterwards. */
+struct mp_msg_publish {
+    uint32_t size;
+    uint32_t spare;
+    uint64_t at;
 };
 
 /* RELEASE: the block that starts at `at` in the receiver's arena is free again. */

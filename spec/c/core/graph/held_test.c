@@ -28,7 +28,6 @@ static struct harness *begin(const char *once, const char *json)
 {
     struct harness *h = harness_new();
     h->once = once;
-    h->cfg.has_events = true;
     harness_begin(h, json);
     return h;
 }

@@ -35,11 +35,11 @@ static void the_run_object_has_its_keys_in_order(void **state)
         "\"succeeded\","
         "\"node\":\"n1\",\"worker\":1,\"level\":0,\"attempts\":1,\"depends_on\":[],"
         "\"started_ms\":0,\"queue_ms\":0.1,\"network_ms\":0.02,\"run_ms\":2,\"bytes_in\":5,"
-        "\"bytes_out\":2,\"error\":null,\"ended_ms\":2.12},"
+        "\"bytes_out\":2,\"error\":null,\"ended_ms\":2.12,\"wait_ms\":0,\"retry_ms\":0},"
         "{\"name\":\"b\",\"call\":\"m.b\",\"version\":\"1.2.0\",\"status\":\"succeeded\","
         "\"node\":\"n1\",\"worker\":1,\"level\":1,\"attempts\":1,\"depends_on\":[\"a\"],"
         "\"started_ms\":2.12,\"queue_ms\":0.1,\"network_ms\":0.02,\"run_ms\":2,\"bytes_in\":5,"
-        "\"bytes_out\":2,\"error\":null,\"ended_ms\":5.12}],"
+        "\"bytes_out\":2,\"error\":null,\"ended_ms\":5.12,\"wait_ms\":0,\"retry_ms\":0}],"
         "\"summary\":{\"total_ms\":5.12,\"levels\":2,\"level_ms\":[2.12,3],\"steps\":2,"
         "\"succeeded\":2,\"failed\":0,\"skipped\":0,\"cancelled\":0,\"timed_out\":0,\"retries\":0,"
         "\"bottleneck_level\":0,\"bottleneck_step\":\"a\",\"critical_path\":[\"a\",\"b\"],"
@@ -140,7 +140,6 @@ static void events_tell_the_run_as_it_happens(void **state)
 {
     (void)state;
     struct harness *h = harness_new();
-    h->cfg.has_events = true;
     harness_begin(h, "{\"steps\":[{\"name\":\"a\",\"call\":\"m.a\",\"retries\":1,\"backoff_ms\":0},"
                      "{\"name\":\"b\",\"call\":\"m.b\",\"when\":" REF(
                          "a.x") "},"
@@ -155,7 +154,6 @@ static void events_tell_the_run_as_it_happens(void **state)
                         "run_finished");
     harness_free(h);
     h = harness_new();
-    h->cfg.has_events = true;
     harness_begin(h,
                   "{\"steps\":[{\"name\":\"a\",\"call\":\"m.a\"},{\"name\":\"b\",\"call\":\"m.b\","
                   "\"args\":[" REF("a") "]}]}");
@@ -169,7 +167,6 @@ static void long_lists_are_told_in_few_events(void **state)
 {
     (void)state;
     struct harness *h = harness_new();
-    h->cfg.has_events = true;
     h->workers = 100;
     assert_int_equal(mp_mp_put_map(&h->input, 1), MP_OK);
     assert_int_equal(mp_mp_put_text(&h->input, "list"), MP_OK);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "spec/c/core/node/cluster_disk.h"
 #include "spec/support/alloc.h"
 #include "src/core/node/node_internal.h"
 #include "src/wire/msgpack.h"
@@ -16,7 +17,7 @@
 #define SPEC_NODES_MAX  4
 #define SPEC_CONNS_MAX  8192
 #define SPEC_BLOCKS_MAX 4096
-#define SPEC_REPLIES    2048
+#define SPEC_REPLIES    65536
 #define SPEC_TASKS      512
 #define SPEC_BIG_BYTES  100000
 #define SPEC_BLOCK_FROM 65536 /* larger payloads come in blocks */
@@ -52,6 +53,7 @@ struct spec_node {
     uint64_t generation;
     uint32_t logs;
     char log[512]; /* the last line */
+    struct spec_disk disk;
 };
 
 struct spec_conn {
@@ -78,7 +80,8 @@ enum spec_what {
     SPEC_READY,
     SPEC_DIED,
     SPEC_RETURNED,
-    SPEC_PROBED
+    SPEC_PROBED,
+    SPEC_DISK /* meta and payload: an effect's; type: its kind */
 };
 
 struct spec_happening {
@@ -118,9 +121,13 @@ struct spec_cluster {
     bool has_frames_lost[SPEC_NODES_MAX][SPEC_NODES_MAX];
     uint32_t frames[256]; /* sent, by type */
     uint32_t dials;
+    mp_duration disk_latency;
+    uint32_t disk_reads;
     bool is_open;                      /* strangers answer at every address */
     size_t fail_until[SPEC_NODES_MAX]; /* so many allocations, after which there is memory again */
     bool takes_anything;               /* arguments need not be well-formed */
+    bool is_deaf;                      /* `slow` and `idem` go on when they are cancelled */
+    struct mp_peer_answer answer;      /* of the last RESULT or ERROR from node to node */
 };
 
 static inline void cluster_must(bool is_so, const char *what)
@@ -282,6 +289,10 @@ static inline void cluster_frame(struct spec_cluster *c, uint32_t node,
         return;
     }
     c->frames[type]++;
+    struct mp_peer_answer answer; /* of a call; other answers have another meta part, or none */
+    if ((type == MP_FRAME_RESULT || type == MP_FRAME_ERROR) && e->context.size != 0 &&
+        mp_peer_answer_read(e->context, &answer) == MP_OK)
+        c->answer = answer;
     if (k->is_closing || k->node[end] >= SPEC_NODES_MAX)
         return;
     if (c->has_frames_lost[node][k->node[end]])
@@ -444,8 +455,19 @@ static inline void cluster_cancel_task(struct spec_cluster *c, uint32_t node, ui
     if (!t || t->is_cancelled)
         return;
     t->is_cancelled = true;
-    if (t->function == SPEC_SLOW || t->function == SPEC_IDEM)
+    if ((t->function == SPEC_SLOW || t->function == SPEC_IDEM) && !c->is_deaf)
         cluster_fail_task(c, node, t, MP_CODE_CANCELLED, "CANCELLED");
+}
+
+/* --- disks --- */
+
+static inline void cluster_disk(struct spec_cluster *c, uint32_t node,
+                                const struct mp_node_effect *e)
+{
+    struct spec_happening *h =
+        cluster_plan(c, c->now + c->disk_latency, SPEC_DISK, node, e->context, e->payload.bytes);
+    h->type = (uint8_t)e->kind;
+    h->id = e->id;
 }
 
 /* --- stepping --- */
@@ -519,11 +541,20 @@ static inline void cluster_effect(struct spec_cluster *c, uint32_t node,
         snprintf(n->stop_text, sizeof(n->stop_text), "%.*s", (int)text.size,
                  (const char *)text.data);
         break;
+    case MP_NODE_KEEP_RUN:
+    case MP_NODE_KEEP_RUN_PART:
+    case MP_NODE_FORGET_RUN:
+    case MP_NODE_READ_RUN:
+    case MP_NODE_READ_RUN_PART:
+        cluster_disk(c, node, e);
+        break;
     case MP_NODE_CHECK_UNIT:
     case MP_NODE_KEEP_UNIT:
     case MP_NODE_KEEP_ENTRIES:
     case MP_NODE_READ_UNIT:
     case MP_NODE_READ_MODULE:
+    case MP_NODE_KEEP_MESSAGES:
+    case MP_NODE_FORGET_MESSAGES:
     case MP_NODE_LOAD_UNIT:
     case MP_NODE_UNLOAD_UNIT:
     case MP_NODE_OPEN_RELEASE:
@@ -551,6 +582,11 @@ static inline void cluster_step(struct spec_cluster *c, uint32_t node,
         cluster_effect(c, node, &out.items[i]);
 }
 
+static inline int64_t cluster_wall(const struct spec_cluster *c)
+{
+    return (int64_t)(c->now / MP_MS(1)) + 1000;
+}
+
 static inline void cluster_take_frame(struct spec_cluster *c, const struct spec_happening *h)
 {
     struct mp_slice meta = mp_slice_of(h->bytes, h->meta_size);
@@ -567,12 +603,14 @@ static inline void cluster_take_frame(struct spec_cluster *c, const struct spec_
         ev.request.id = h->id;
         ev.request.meta = meta;
         ev.request.payload = payload;
+        ev.request.wall_ms = cluster_wall(c);
     } else {
         ev.frame.client = h->client;
         ev.frame.type = h->type;
         ev.frame.id = h->id;
         ev.frame.meta = meta;
         ev.frame.payload = payload;
+        ev.frame.wall_ms = cluster_wall(c);
     }
     cluster_step(c, h->node, &ev);
 }
@@ -599,6 +637,30 @@ static inline void cluster_take_done(struct spec_cluster *c, const struct spec_h
     cluster_step(c, h->node, &ev);
 }
 
+static inline void cluster_take_disk(struct spec_cluster *c, const struct spec_happening *h)
+{
+    struct spec_alloc counted = {.fail_at = SPEC_NEVER};
+    struct mp_alloc alloc = spec_alloc_of(&counted);
+    struct mp_buf found;
+    enum mp_node_effect_kind kind = (enum mp_node_effect_kind)h->type;
+    bool is_read = kind == MP_NODE_READ_RUN || kind == MP_NODE_READ_RUN_PART;
+    mp_buf_init(&found, &alloc, 0);
+    bool is_done = disk_do(&c->nodes[h->node].disk, kind, mp_slice_of(h->bytes, h->meta_size),
+                           mp_slice_of(h->bytes + h->meta_size, h->size), &found);
+    c->disk_reads += is_read;
+    const struct mp_node_event ev = {.kind = is_read ? MP_NODE_FOUND : MP_NODE_KEPT,
+                                     .stored = {.ticket = h->id,
+                                                .is_missing = is_read && !is_done,
+                                                .is_error = !is_read && !is_done,
+                                                .bytes = is_read
+                                                             ? mp_buf_slice(&found)
+                                                             : mp_slice_str("\x81\xa7message\xa4"
+                                                                            "full")}};
+    if (kind != MP_NODE_FORGET_RUN)
+        cluster_step(c, h->node, &ev);
+    mp_buf_fini(&found);
+}
+
 static inline void cluster_take(struct spec_cluster *c, const struct spec_happening *h)
 {
     struct spec_node *n = &c->nodes[h->node];
@@ -611,6 +673,10 @@ static inline void cluster_take(struct spec_cluster *c, const struct spec_happen
     }
     if (h->what == SPEC_DONE) {
         cluster_take_done(c, h);
+        return;
+    }
+    if (h->what == SPEC_DISK) {
+        cluster_take_disk(c, h);
         return;
     }
     if (h->what == SPEC_GONE) {
@@ -729,12 +795,26 @@ static inline void cluster_add_module(struct spec_cluster *c, uint32_t node, con
     mp_buf_fini(&b);
 }
 
+static inline void cluster_restore(struct spec_cluster *c, uint32_t node)
+{
+    struct spec_alloc counted = {.fail_at = SPEC_NEVER};
+    struct mp_alloc alloc = spec_alloc_of(&counted);
+    struct mp_buf heads;
+    mp_buf_init(&heads, &alloc, 0);
+    disk_put_heads(&c->nodes[node].disk, &heads);
+    const struct mp_node_event ev = {.kind = MP_NODE_RESTORED_RUNS,
+                                     .stored = {.bytes = mp_buf_slice(&heads)}};
+    cluster_step(c, node, &ev);
+    mp_buf_fini(&heads);
+}
+
 struct spec_boot {
     const char *name;
     const char *cluster;  /* NULL: "default" */
     const char *resource; /* NULL: none */
     uint64_t generation;  /* 0: one more than before */
     uint32_t queued_max;
+    uint32_t runs_kept; /* 0: 100 */
     uint64_t defects;
 };
 
@@ -767,9 +847,14 @@ static inline void cluster_boot(struct spec_cluster *c, uint32_t node, const str
                                        .calls_queued_max =
                                            b->queued_max != 0 ? b->queued_max : 1000,
                                        .call_depth_max = 8,
-                                       .graph_steps_max = 1000};
+                                       .graph_steps_max = 1000,
+                                       .runs_kept = b->runs_kept != 0 ? b->runs_kept : 100,
+                                       .runs_kept_bytes = 64u << 20,
+                                       .runs_kept_age = MP_SECONDS(3600)};
     MUST(mp_node_new(&n->node, &cfg, &n->alloc, mp_rng_next(&c->rng)) == MP_OK);
-    const struct mp_node_event start = {.kind = MP_NODE_START, .start = {.addr = n->addr}};
+    cluster_restore(c, node);
+    const struct mp_node_event start = {.kind = MP_NODE_START,
+                                        .start = {.addr = n->addr, .wall_ms = cluster_wall(c)}};
     cluster_step(c, node, &start);
 }
 
@@ -808,6 +893,7 @@ static inline struct spec_cluster *cluster_new(uint64_t seed)
     mp_rng_init(&c->rng, seed);
     c->now = MP_SECONDS(1);
     c->latency = MP_US(100);
+    c->disk_latency = MP_MS(1);
     return c;
 }
 
@@ -828,8 +914,10 @@ static inline void cluster_boot_all(struct spec_cluster *c, uint32_t count, uint
 
 static inline void cluster_free(struct spec_cluster *c)
 {
-    for (uint32_t i = 0; i < SPEC_NODES_MAX; i++)
+    for (uint32_t i = 0; i < SPEC_NODES_MAX; i++) {
         cluster_kill(c, i);
+        disk_free(&c->nodes[i].disk);
+    }
     while (c->first) {
         struct spec_happening *h = c->first;
         c->first = h->next;
@@ -844,129 +932,4 @@ static inline void cluster_free(struct spec_cluster *c)
     cluster_must(is_good, "promises were broken");
 }
 
-/* --- clients --- */
-
-static inline uint64_t cluster_client(struct spec_cluster *c, uint32_t node)
-{
-    return cluster_connect(c, SPEC_NODES_MAX, node);
-}
-
-static inline void cluster_request(struct spec_cluster *c, uint64_t client,
-                                   enum mp_node_event_kind kind, uint64_t id, struct mp_slice meta,
-                                   struct mp_slice payload)
-{
-    uint32_t node = cluster_conn(c, client)->node[1];
-    const struct mp_node_event ev = {.kind = kind,
-                                     .request = {.client = client,
-                                                 .id = id,
-                                                 .meta = meta,
-                                                 .payload = cluster_payload(c, node, payload),
-                                                 .wall_ms = 1000}};
-    cluster_step(c, node, &ev);
-}
-
-struct spec_call {
-    const char *fun;
-    const char *on;
-    uint64_t timeout_ms;
-    uint32_t retries;
-    uint32_t payload_bytes; /* of one binary argument; 0: [1] */
-    bool is_waiting;
-};
-
-static inline void cluster_call(struct spec_cluster *c, uint64_t client, uint64_t id,
-                                const struct spec_call *call)
-{
-    struct spec_alloc counted = {.fail_at = SPEC_NEVER};
-    struct mp_alloc alloc = spec_alloc_of(&counted);
-    struct mp_buf meta;
-    struct mp_buf args;
-    mp_buf_init(&meta, &alloc, 0);
-    mp_buf_init(&args, &alloc, 0);
-    const struct mp_call_options o = {.fun = mp_slice_str(call->fun),
-                                      .on = mp_slice_str(call->on ? call->on : ""),
-                                      .timeout_ms = call->timeout_ms,
-                                      .retries = call->retries,
-                                      .is_waiting = call->is_waiting};
-    MUST(mp_call_options_put(&meta, &o) == MP_OK && mp_mp_put_array(&args, 1) == MP_OK);
-    uint8_t *bytes = (uint8_t *)calloc(1, call->payload_bytes + 1u);
-    if (call->payload_bytes != 0)
-        MUST(mp_mp_put_bin(&args, mp_slice_of(bytes, call->payload_bytes)) == MP_OK);
-    else
-        MUST(mp_mp_put_uint(&args, 1) == MP_OK);
-    free(bytes);
-    cluster_request(c, client, MP_NODE_CALL, id, mp_buf_slice(&meta), mp_buf_slice(&args));
-    mp_buf_fini(&meta);
-    mp_buf_fini(&args);
-}
-
-static inline void cluster_cancel(struct spec_cluster *c, uint64_t client, uint64_t id)
-{
-    const struct mp_slice none = {0};
-    cluster_request(c, client, MP_NODE_CANCEL, id, none, none);
-}
-
-/* The one answer to a request; NULL: none yet. Two are a broken promise. */
-static inline const struct spec_reply *cluster_answer(struct spec_cluster *c, uint64_t client,
-                                                      uint64_t id)
-{
-    const struct spec_reply *found = NULL;
-    for (uint32_t i = 0; i < c->reply_count; i++) {
-        const struct spec_reply *r = &c->replies[i];
-        if (r->client != client || r->id != id || r->frame == MP_FRAME_EVENT)
-            continue;
-        if (found)
-            cluster_error(c, "a request was answered twice");
-        found = r;
-    }
-    return found;
-}
-
-static inline struct mp_slice cluster_bytes(const struct spec_reply *r)
-{
-    return mp_slice_of(r->data, r->size);
-}
-
-/* `count` nodes a, b, …; those whose bit is set have the module; and a client of a. */
-static inline struct spec_cluster *cluster_begin(uint32_t count, uint32_t with_module,
-                                                 uint64_t *client)
-{
-    struct spec_cluster *c = cluster_new(7);
-    cluster_boot_all(c, count, with_module);
-    *client = cluster_client(c, 0);
-    return c;
-}
-
-/* The link of a node to another one by name, which must be up; NULL: there is none. */
-static inline const struct mp_node_link *cluster_link(const struct spec_cluster *c, uint32_t node,
-                                                      const char *name)
-{
-    const struct mp_node *n = c->nodes[node].node;
-    uint32_t member = mp_membership_find(n->membership, mp_slice_str(name));
-    for (uint32_t i = 0; i < n->link_used; i++)
-        if (member != MP_MEMBER_NONE && n->links[i].state == MP_NODE_LINK_UP &&
-            n->links[i].member == member)
-            return &n->links[i];
-    return NULL;
-}
-
-/* Nothing is under way, and nothing is kept that should not be. */
-static inline bool cluster_is_quiet(struct spec_cluster *c)
-{
-    bool is_quiet = true;
-    for (uint32_t i = 0; i < c->count; i++) {
-        const struct spec_node *n = &c->nodes[i];
-        if (!n->node)
-            continue;
-        if (n->blocks_used != 0 || mp_node_outstanding(n->node) != 0 ||
-            mp_node_numbers_in_use(n->node) != 0 || mp_node_held_count(n->node) != 0 ||
-            n->node->out_count != 0) {
-            fprintf(stderr, "node %s: %u blocks, %u outstanding, %u numbers, %u held, %u outs\n",
-                    n->name, n->blocks_used, mp_node_outstanding(n->node),
-                    mp_node_numbers_in_use(n->node), mp_node_held_count(n->node),
-                    n->node->out_count);
-            is_quiet = false;
-        }
-    }
-    return is_quiet;
-}
+#include "spec/c/core/node/cluster_clients.h"

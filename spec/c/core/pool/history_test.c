@@ -135,10 +135,10 @@ static void on_probe(uint32_t i)
 static void on_end(const struct mp_pool_effect *e)
 {
     struct model_task *t = model_of(e->task);
-    if (t->is_cancelled)
-        assert_int_equal(MP_POOL_GONE, e->end);
-    else
-        assert_int_not_equal(MP_POOL_GONE, e->end);
+    bool is_gone = e->end == MP_POOL_GONE || e->end == MP_POOL_TAKEN_BACK;
+    assert_int_equal(t->is_cancelled, is_gone);
+    if (is_gone)
+        assert_int_equal(t->place == BEGUN, e->end == MP_POOL_GONE);
     model_end(t);
 }
 

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "spec/support/alloc.h"
+#include "src/base/limits.h"
 
 static struct spec_alloc counted;
 static struct mp_alloc alloc;
@@ -99,6 +100,22 @@ static uint64_t begin_child(uint64_t parent, uint64_t id)
     return begun;
 }
 
+/* A call for a step of a run, or from another node; `id` may then be cancelled with cancel(). */
+static uint64_t begin_for(enum mp_rpc_origin_kind kind, uint64_t id, mp_duration timeout)
+{
+    struct mp_rpc_event ev = begin_of(id, timeout, 0);
+    ev.begin.origin.kind = kind;
+    assert_int_equal(MP_OK, step(&ev));
+    return begun;
+}
+
+static void cancel(enum mp_rpc_origin_kind kind, uint64_t id)
+{
+    step(&(struct mp_rpc_event){
+        .kind = MP_RPC_CANCEL_ORIGIN,
+        .origin = {.kind = kind, .owner = kind == MP_RPC_NESTED ? 7 : 1ull << 32 | 3, .id = id}});
+}
+
 static void outcome(uint64_t call, bool is_error, bool is_retryable, bool is_neighbour)
 {
     step(&(struct mp_rpc_event){.kind = MP_RPC_OUTCOME,
@@ -112,6 +129,18 @@ static void outcome(uint64_t call, bool is_error, bool is_retryable, bool is_nei
 static void ended(uint64_t call)
 {
     step(&(struct mp_rpc_event){.kind = MP_RPC_ENDED, .call = call});
+}
+
+static void lost(uint64_t call)
+{
+    step(
+        &(struct mp_rpc_event){.kind = MP_RPC_ENDED, .call = call, .outcome = {.is_unsure = true}});
+}
+
+static void expect_answer(enum mp_rpc_answer answer, bool is_confirmed)
+{
+    assert_int_equal(answer, the(MP_RPC_ANSWER)->answer.answer);
+    assert_int_equal(is_confirmed, the(MP_RPC_ANSWER)->answer.is_confirmed);
 }
 
 static void pass(mp_duration span)
@@ -385,6 +414,213 @@ static void forgets_what_an_owner_asked_for(void **state)
     assert_int_equal(1, rpc.live);
 }
 
+/* --- ends that somebody counts on --- */
+
+static const enum mp_rpc_origin_kind counting[] = {MP_RPC_RUN, MP_RPC_PEER};
+
+static void a_cancelled_step_is_answered_when_its_attempt_has_ended(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) {
+        uint64_t call = begin_for(counting[i], 1, MP_SECONDS(5));
+        cancel(counting[i], 1);
+        assert_int_equal(call, the(MP_RPC_ABANDON)->call);
+        assert_int_equal(1, seen_count);
+        assert_int_equal(1, rpc.live);
+        cancel(counting[i], 1); /* twice changes nothing */
+        assert_int_equal(0, seen_count);
+        ended(call);
+        expect_answer(MP_RPC_CANCELLED, true);
+        assert_int_equal(0, rpc.used);
+    }
+}
+
+static void what_was_done_before_it_heard_of_that_is_the_answer(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) {
+        uint64_t call = begin_for(counting[i], 1, MP_SECONDS(5));
+        cancel(counting[i], 1);
+        outcome(call, false, false, false);
+        expect_answer(MP_RPC_RESULT, true);
+        call = begin_for(counting[i], 2, MP_SECONDS(5));
+        cancel(counting[i], 2);
+        outcome(call, true, true, true); /* an error is none, and nothing begins again */
+        expect_answer(MP_RPC_CANCELLED, true);
+        assert_true(the(MP_RPC_ANSWER)->answer.has_begun);
+        assert_int_equal(0, rpc.used);
+    }
+}
+
+static void what_has_no_attempt_is_answered_at_once(void **state)
+{
+    (void)state;
+    struct mp_rpc_event ev = begin_of(1, MP_SECONDS(5), 1);
+    ev.begin.origin.kind = MP_RPC_RUN;
+    ev.begin.target.function = MP_RPC_NONE;
+    assert_int_equal(MP_OK, step(&ev));
+    cancel(MP_RPC_RUN, 1);
+    expect_answer(MP_RPC_CANCELLED, true);
+    assert_false(the(MP_RPC_ANSWER)->answer.has_begun);
+    assert_int_equal(0, rpc.waiting);
+    ev.begin.target.function = 5;
+    assert_int_equal(MP_OK, step(&ev));
+    outcome(begun, true, true, false); /* and it pauses */
+    cancel(MP_RPC_RUN, 1);
+    expect_answer(MP_RPC_CANCELLED, true);
+    assert_int_equal(0, rpc.used);
+}
+
+static void all_that_it_asked_for_has_ended_too(void **state)
+{
+    (void)state;
+    uint64_t root = begin_for(MP_RPC_RUN, 1, MP_SECONDS(9));
+    uint64_t child = begin_child(root, 1);
+    uint64_t grandchild = begin_child(child, 2);
+    uint64_t other = begin_child(root, 3);
+    /* One of them was given up long ago, and goes on all the same. */
+    cancel(MP_RPC_NESTED, 3);
+    expect_answer(MP_RPC_CANCELLED, false);
+    cancel(MP_RPC_RUN, 1);
+    assert_int_equal(3, count_of(MP_RPC_ABANDON));
+    assert_int_equal(0, count_of(MP_RPC_ANSWER));
+    ended(root);
+    ended(child);
+    ended(other);
+    assert_int_equal(0, count_of(MP_RPC_ANSWER));
+    assert_int_equal(3, rpc.used); /* the tree stands as long as its leaf */
+    ended(grandchild);
+    expect_answer(MP_RPC_CANCELLED, true);
+    assert_int_equal(0, rpc.used);
+}
+
+static void what_was_lost_is_not_confirmed(void **state)
+{
+    (void)state;
+    uint64_t root = begin_for(MP_RPC_RUN, 1, MP_SECONDS(9));
+    cancel(MP_RPC_RUN, 1);
+    lost(root);
+    expect_answer(MP_RPC_CANCELLED, false);
+    root = begin_for(MP_RPC_PEER, 2, MP_SECONDS(9));
+    uint64_t child = begin_child(root, 1);
+    uint64_t grandchild = begin_child(child, 2);
+    cancel(MP_RPC_PEER, 2);
+    lost(grandchild);
+    ended(child);
+    ended(root);
+    expect_answer(MP_RPC_CANCELLED, false);
+    /* Also long before, and though it was tried again. */
+    root = begin_for(MP_RPC_RUN, 3, MP_SECONDS(9));
+    struct mp_rpc_event ev = begin_of(1, MP_SECONDS(5), 0);
+    ev.begin.origin = (struct mp_rpc_origin){.kind = MP_RPC_NESTED, .owner = 7, .id = 1};
+    ev.begin.parent = root;
+    ev.begin.target.is_idempotent = true;
+    assert_int_equal(MP_OK, step(&ev));
+    child = begun;
+    step(&(struct mp_rpc_event){
+        .kind = MP_RPC_OUTCOME,
+        .call = child,
+        .outcome = {.is_error = true, .is_neighbour = true, .is_unsure = true}});
+    the(MP_RPC_SUBMIT);
+    outcome(child, false, false, false);
+    cancel(MP_RPC_RUN, 3);
+    ended(root);
+    expect_answer(MP_RPC_CANCELLED, false);
+    assert_int_equal(0, rpc.used);
+}
+
+static void a_run_hears_by_the_deadline_and_another_node_when_it_is_so(void **state)
+{
+    (void)state;
+    uint64_t of_run = begin_for(MP_RPC_RUN, 1, MP_MS(500));
+    uint64_t of_peer = begin_for(MP_RPC_PEER, 1, MP_MS(500));
+    cancel(MP_RPC_RUN, 1);
+    cancel(MP_RPC_PEER, 1);
+    pass(MP_MS(500));
+    expect_answer(MP_RPC_CANCELLED, false);
+    assert_int_equal(of_run, the(MP_RPC_ANSWER)->call);
+    pass(MP_SECONDS(1));
+    assert_int_equal(0, seen_count);
+    ended(of_run);
+    assert_int_equal(0, seen_count);
+    ended(of_peer);
+    expect_answer(MP_RPC_CANCELLED, true);
+    /* Without a cancellation the one is told at the deadline, the other once it has ended. */
+    of_run = begin_for(MP_RPC_RUN, 2, MP_MS(500));
+    of_peer = begin_for(MP_RPC_PEER, 2, MP_MS(500));
+    pass(MP_MS(500));
+    assert_int_equal(2, count_of(MP_RPC_ABANDON));
+    expect_answer(MP_RPC_DEADLINE, false);
+    ended(of_peer);
+    expect_answer(MP_RPC_DEADLINE, true);
+    assert_int_equal(MP_MS(500), the(MP_RPC_ANSWER)->answer.timeout);
+    ended(of_run);
+    assert_int_equal(0, rpc.used);
+}
+
+static void an_answer_waits_for_what_its_function_left_behind(void **state)
+{
+    (void)state;
+    for (int is_error = 0; is_error < 2; is_error++) {
+        uint64_t root = begin_for(MP_RPC_PEER, 1, MP_SECONDS(5));
+        uint64_t child = begin_child(root, 1);
+        outcome(root, is_error, false, false);
+        assert_int_equal(root, the(MP_RPC_KEEP)->call);
+        assert_int_equal(child, the(MP_RPC_ABANDON)->call);
+        assert_int_equal(0, count_of(MP_RPC_ANSWER));
+        cancel(MP_RPC_PEER, 1); /* that comes too late */
+        assert_int_equal(0, seen_count);
+        ended(child);
+        expect_answer(is_error ? MP_RPC_ERROR : MP_RPC_RESULT, true);
+        assert_int_equal(0, count_of(MP_RPC_DROP));
+    }
+    /* A run may try again after an error; of a result nothing depends on it. */
+    uint64_t root = begin_for(MP_RPC_RUN, 2, MP_MS(700));
+    uint64_t child = begin_child(root, 1);
+    outcome(root, true, false, false);
+    the(MP_RPC_KEEP);
+    pass(MP_MS(700));
+    expect_answer(MP_RPC_ERROR, false);
+    ended(child);
+    root = begin_for(MP_RPC_RUN, 3, MP_SECONDS(5));
+    child = begin_child(root, 1);
+    outcome(root, false, false, false);
+    expect_answer(MP_RPC_RESULT, false);
+    ended(child);
+    /* Unless it is cancelled: then it is to have stopped. */
+    root = begin_for(MP_RPC_RUN, 4, MP_SECONDS(5));
+    child = begin_child(root, 1);
+    cancel(MP_RPC_RUN, 4);
+    outcome(root, false, false, false);
+    the(MP_RPC_KEEP);
+    ended(child);
+    expect_answer(MP_RPC_RESULT, true);
+    assert_int_equal(0, rpc.used);
+}
+
+static void what_never_ends_holds_no_answer_back_for_ever(void **state)
+{
+    (void)state;
+    uint64_t root = begin_for(MP_RPC_PEER, 1, MP_SECONDS(50));
+    uint64_t child = begin_child(root, 1);
+    outcome(root, false, false, false);
+    pass(MP_MS(MP_LEFT_BEHIND_MS_MAX) - 1);
+    assert_int_equal(0, seen_count);
+    pass(1);
+    expect_answer(MP_RPC_RESULT, false);
+    ended(child);
+    /* Nobody is left to be answered. */
+    root = begin_for(MP_RPC_PEER, 2, MP_SECONDS(50));
+    child = begin_child(root, 1);
+    outcome(root, false, false, false);
+    const struct mp_rpc_origin peer = {.kind = MP_RPC_PEER, .owner = 1ull << 32 | 3};
+    step(&(struct mp_rpc_event){.kind = MP_RPC_OWNER_GONE, .origin = peer});
+    assert_int_equal(root, the(MP_RPC_DROP)->call);
+    assert_int_equal(1, seen_count);
+    ended(child);
+    assert_int_equal(0, rpc.used);
+}
+
 /* --- memory --- */
 
 static void begins_or_leaves_everything_as_it_was(void **state)
@@ -440,6 +676,9 @@ struct model_call {
     bool is_running; /* SUBMIT came, and no end of it yet */
     bool is_abandoned;
     bool is_over; /* answered, or dropped with its owner or parent */
+    bool is_kept;
+    bool was_lost; /* an attempt of it, or of one below */
+    uint64_t origin_id;
 };
 
 static struct model_call model[MODEL_MAX];
@@ -461,6 +700,41 @@ static struct model_call *random_call(void)
     return m->id != 0 ? m : NULL;
 }
 
+static struct model_call *parent_of(const struct model_call *m)
+{
+    return m->parent != 0 ? model_of(m->parent) : NULL;
+}
+
+/* Whether nothing of it runs any more, and that is sure. */
+static bool is_confirmed(const struct model_call *root)
+{
+    for (uint32_t i = 0; i < MODEL_MAX; i++) {
+        const struct model_call *m = &model[i];
+        if (m->id == 0 || !m->is_running)
+            continue;
+        while (m && m != root)
+            m = parent_of(m);
+        if (m)
+            return false;
+    }
+    return !root->was_lost;
+}
+
+static void note_answer(struct model_call *m, const struct mp_rpc_effect *e)
+{
+    assert_false(m->is_over);
+    assert_int_equal(m->kind, e->answer.origin.kind);
+    assert_int_equal(m->origin_id, e->answer.origin.id);
+    assert_int_equal(is_confirmed(m), e->answer.is_confirmed);
+    assert_false(m->is_kept && e->answer.answer != MP_RPC_RESULT &&
+                 e->answer.answer != MP_RPC_ERROR);
+    if (m->kind == MP_RPC_PEER && e->answer.answer != MP_RPC_RESULT &&
+        e->answer.answer != MP_RPC_ERROR)
+        assert_true(e->answer.is_confirmed || m->was_lost);
+    m->is_kept = false;
+    m->is_over = true;
+}
+
 static void note(const struct mp_rpc_effect *e)
 {
     struct model_call *m = model_of(e->call);
@@ -477,9 +751,15 @@ static void note(const struct mp_rpc_effect *e)
         m->is_abandoned = true;
         break;
     case MP_RPC_ANSWER:
-        assert_false(m->is_over);
-        assert_int_equal(m->kind, e->answer.origin.kind);
-        m->is_over = true;
+        note_answer(m, e);
+        break;
+    case MP_RPC_KEEP:
+        assert_false(m->is_kept || m->is_running || m->is_over);
+        m->is_kept = true;
+        break;
+    case MP_RPC_DROP:
+        assert_true(m->is_kept);
+        m->is_kept = false;
         break;
     case MP_RPC_RELEASE:
         assert_true(m->handle != 0 && m->handle == e->handle);
@@ -505,6 +785,7 @@ static void drive(const struct mp_rpc_event *ev)
         if (!c || c->state == MP_RPC_ZOMBIE) {
             m->is_over = true;
             assert_true(!m->is_running || m->is_abandoned);
+            assert_false(m->is_kept);
         }
         if (!c) {
             assert_false(m->is_running);
@@ -514,11 +795,15 @@ static void drive(const struct mp_rpc_event *ev)
         }
         used++;
         live += c->state != MP_RPC_ZOMBIE;
-        assert_int_equal(c->state == MP_RPC_ACTIVE || c->state == MP_RPC_ZOMBIE, m->is_running);
+        assert_int_equal(!c->is_attempt_over, m->is_running);
+        assert_true(m->is_running || c->state != MP_RPC_ACTIVE);
+        /* What is over is gone. */
+        if (c->state >= MP_RPC_ENDING && !m->is_running)
+            assert_int_not_equal(MP_RPC_NONE, c->first_child);
     }
     assert_int_equal(live, rpc.live);
     assert_int_equal(used, rpc.used);
-    assert_int_equal(live == 0, mp_rpc_deadline(&rpc) == MP_NEVER);
+    assert_true(live != 0 || mp_rpc_deadline(&rpc) == MP_NEVER);
 }
 
 static void begin_random(void)
@@ -535,7 +820,9 @@ static void begin_random(void)
         parent = NULL;
     struct mp_rpc_event ev =
         begin_of(++serial, MP_MS(mp_rng_below(&rng, 2000)), (uint32_t)mp_rng_below(&rng, 3));
-    ev.begin.origin.kind = parent ? MP_RPC_NESTED : MP_RPC_CLIENT;
+    static const enum mp_rpc_origin_kind kinds[] = {MP_RPC_CLIENT, MP_RPC_RUN, MP_RPC_PEER};
+    ev.begin.origin.kind = parent ? MP_RPC_NESTED : kinds[mp_rng_below(&rng, 3)];
+    ev.begin.retries = ev.begin.origin.kind > MP_RPC_NESTED ? 0 : ev.begin.retries;
     ev.begin.origin.owner = 1ull << 32 | mp_rng_below(&rng, 5);
     ev.begin.parent = parent ? parent->id : 0;
     ev.begin.target.is_idempotent = mp_rng_below(&rng, 2);
@@ -551,6 +838,7 @@ static void begin_random(void)
                              .parent = ev.begin.parent,
                              .owner = ev.begin.origin.owner,
                              .kind = ev.begin.origin.kind,
+                             .origin_id = serial,
                              .handle = ev.begin.args.handle};
     handles_out += m->handle != 0;
     for (uint32_t i = 0; i < out.count; i++)
@@ -563,11 +851,16 @@ static void end_random(void)
     if (!m || !m->is_running)
         return;
     m->is_running = false;
-    struct mp_rpc_event ev = {.kind = MP_RPC_ENDED, .call = m->id};
-    if (!m->is_abandoned)
+    bool is_unsure = mp_rng_below(&rng, 20) == 0;
+    for (struct model_call *above = m; is_unsure && above; above = parent_of(above))
+        above->was_lost = true;
+    struct mp_rpc_event ev = {
+        .kind = MP_RPC_ENDED, .call = m->id, .outcome = {.is_unsure = is_unsure}};
+    if (!m->is_abandoned || mp_rng_below(&rng, 3) == 0)
         ev = (struct mp_rpc_event){.kind = MP_RPC_OUTCOME,
                                    .call = m->id,
-                                   .outcome = {.is_error = mp_rng_below(&rng, 2),
+                                   .outcome = {.is_unsure = is_unsure,
+                                               .is_error = mp_rng_below(&rng, 2),
                                                .is_retryable = mp_rng_below(&rng, 2),
                                                .is_neighbour = mp_rng_below(&rng, 4) == 0,
                                                .has_begun = true}};
@@ -598,12 +891,16 @@ static void history(uint64_t seed)
             end_random();
         else if (what < 85 && m)
             drive(&(struct mp_rpc_event){.kind = MP_RPC_CANCEL, .call = m->id});
-        else if (what < 86)
+        else if (what < 88 && m)
+            drive(&(struct mp_rpc_event){
+                .kind = MP_RPC_CANCEL_ORIGIN,
+                .origin = {.kind = m->kind, .owner = m->owner, .id = m->origin_id}});
+        else if (what < 89)
             drive(&(struct mp_rpc_event){
                 .kind = MP_RPC_OWNER_GONE,
-                .origin = {.kind = mp_rng_below(&rng, 2) ? MP_RPC_CLIENT : MP_RPC_NESTED,
+                .origin = {.kind = (enum mp_rpc_origin_kind)mp_rng_below(&rng, MP_RPC_ORIGIN_KINDS),
                            .owner = 1ull << 32 | mp_rng_below(&rng, 5)}});
-        else if (what < 89)
+        else if (what < 91)
             resolve_random();
         else {
             now += mp_rng_below(&rng, MP_MS(20));
@@ -649,6 +946,14 @@ int main(void)
         WITH_RPC(cancels_the_whole_tree),
         WITH_RPC(cancels_children_when_their_parent_ends),
         WITH_RPC(forgets_what_an_owner_asked_for),
+        WITH_RPC(a_cancelled_step_is_answered_when_its_attempt_has_ended),
+        WITH_RPC(what_was_done_before_it_heard_of_that_is_the_answer),
+        WITH_RPC(what_has_no_attempt_is_answered_at_once),
+        WITH_RPC(all_that_it_asked_for_has_ended_too),
+        WITH_RPC(what_was_lost_is_not_confirmed),
+        WITH_RPC(a_run_hears_by_the_deadline_and_another_node_when_it_is_so),
+        WITH_RPC(an_answer_waits_for_what_its_function_left_behind),
+        WITH_RPC(what_never_ends_holds_no_answer_back_for_ever),
         WITH_RPC(begins_or_leaves_everything_as_it_was),
         cmocka_unit_test(answers_every_call_once_whatever_happens),
     };
