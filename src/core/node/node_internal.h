@@ -367,7 +367,6 @@ struct mp_node_run {
     uint64_t number;        /* low half: place */
     uint64_t client;
     uint64_t id;       /* of the client's request */
-    bool has_trace;    /* its answer has levels */
     bool has_follower; /* the client is told of the events, and of the end behind them */
     bool is_detached;
     bool is_plan;
@@ -393,6 +392,7 @@ struct mp_node_run {
     struct mp_buf gathers;  /* struct mp_node_run_gather */
     uint8_t *own_graph;     /* what the slices below point into; the machine borrows some */
     size_t own_graph_size;
+    struct mp_slice answer; /* the run object, once it is over; the machine's */
     struct mp_slice graph_bytes;
     struct mp_slice input;
     struct mp_slice pipeline;     /* its name, if the run was asked for by it */
@@ -483,6 +483,7 @@ struct mp_node {
     struct mp_buf high; /* clients, uint64_t each, that have much unread */
     struct mp_archive *archive;
     uint64_t gathers;       /* numbers of fetches for records, from MP_NODE_GATHER_FIRST on */
+    struct mp_buf event;    /* the same, of a run */
     struct mp_buf record;   /* one in the making */
     mp_time unkept_told_at; /* when the log said that records are not kept */
     struct mp_buf run_asks; /* struct mp_node_run_ask *: requests that wait for the disk */

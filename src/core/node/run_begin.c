@@ -238,7 +238,6 @@ static struct mp_node_run *begin(struct mp_node *n, mp_time now, const struct as
                                 .id = a->id,
                                 .release = n->release,
                                 .is_plan = a->is_plan,
-                                .has_trace = a->options->has_trace,
                                 .started_ms = a->wall_ms,
                                 .started_at = now,
                                 .keep_at = MP_NEVER};

@@ -3,9 +3,9 @@
  * takes the place of all that: the run object with every result. Results that are too large for it
  * are kept beside it as they come, or are fetched from where they are held when the run is over.
  *
- * A record's body is a map: `run` (the run object as it was answered, without `levels`; nil while
- * it goes on), `results` (nil: they are in `run`), `graph`, `input` (nil: the graph's own) and
- * `pipeline` (nil: the graph came with the request). */
+ * A record's body is a map: `run` (the run object as it was answered; nil while it goes on),
+ * `results` (nil: they are in `run`), `graph`, `input` (nil: the graph's own) and `pipeline` (nil:
+ * the graph came with the request). */
 #include "src/base/assert.h"
 #include "src/base/limits.h"
 #include "src/core/node/runs_internal.h"
@@ -113,18 +113,11 @@ static enum mp_err put_value_pair(struct mp_buf *b, const char *key, struct mp_s
     return value.size != 0 ? mp_mp_put_raw(b, value) : mp_mp_put_nil(b);
 }
 
-/* `answer`: the run object as the client gets it, which need not be made again; or empty. */
-static enum mp_err put_body(mp_time now, struct mp_node_run *run, struct mp_slice answer,
-                            struct mp_buf *b)
+static enum mp_err put_body(struct mp_node_run *run, struct mp_buf *b)
 {
-    bool is_answer = answer.size != 0 && !run->has_trace;
-    bool has_results = is_answer && mp_graph_status_of(run->graph) == MP_GRAPH_SUCCEEDED;
+    bool has_results = mp_graph_status_of(run->graph) == MP_GRAPH_SUCCEEDED;
     MP_TRY(mp_mp_put_map(b, 5));
-    MP_TRY(mp_mp_put_text(b, "run"));
-    if (is_answer)
-        MP_TRY(mp_mp_put_raw(b, answer));
-    else
-        MP_TRY(is_ended(run) ? mp_graph_put_record(run->graph, now, b) : mp_mp_put_nil(b));
+    MP_TRY(put_value_pair(b, "run", run->answer));
     MP_TRY(mp_mp_put_text(b, "results"));
     MP_TRY(has_results ? mp_graph_put_results(run->graph, b) : mp_mp_put_nil(b));
     MP_TRY(put_value_pair(b, "graph", run->graph_bytes));
@@ -165,11 +158,11 @@ void mp_node_record_lost(struct mp_node *n, mp_time now, const struct mp_node_ru
 
 /* Gives the archive what is known of the run now. Without memory for it the run is kept later, or
  * not at all: it goes on undisturbed. */
-static void put_run(struct mp_node *n, mp_time now, struct mp_node_run *run, struct mp_slice answer)
+static void put_run(struct mp_node *n, mp_time now, struct mp_node_run *run)
 {
     struct mp_buf *b = &n->record;
     mp_buf_clear(b);
-    enum mp_err err = put_body(now, run, answer, b);
+    enum mp_err err = put_body(run, b);
     size_t body_size = b->size;
     if (err == MP_OK)
         err = mp_node_record_put_head(n, now, run, body_size, b);
@@ -233,7 +226,7 @@ void mp_node_record_progress(struct mp_node *n, mp_time now, struct mp_node_run 
     if (run->is_plan || run->parts >= MP_RUN_PARTS_MAX)
         return;
     if (!run->is_kept)
-        put_run(n, now, run, (struct mp_slice){0});
+        put_run(n, now, run);
     if (!run->is_kept)
         return;
     mp_buf_init(&part, n->alloc, 0);
@@ -259,7 +252,7 @@ static void keep_large(struct mp_node *n, mp_time now, struct mp_node_run *run, 
         value.size > mp_archive_room(n->archive))
         return;
     if (!run->is_kept)
-        put_run(n, now, run, (struct mp_slice){0});
+        put_run(n, now, run);
     mp_text_init(&name, bytes, sizeof(bytes));
     mp_text_put(&name, RESULT_PART);
     mp_text_put_slice(&name, mp_graph_step_name(run->graph, step));
@@ -324,8 +317,7 @@ bool mp_node_record_ask(struct mp_node *n, struct mp_node_run *run, uint32_t ste
            begin_gather(n, run, &result, &g);
 }
 
-void mp_node_record_ended(struct mp_node *n, mp_time now, struct mp_node_run *run,
-                          struct mp_slice answer)
+void mp_node_record_ended(struct mp_node *n, mp_time now, struct mp_node_run *run)
 {
     if (run->is_plan)
         return;
@@ -333,7 +325,7 @@ void mp_node_record_ended(struct mp_node *n, mp_time now, struct mp_node_run *ru
     if (mp_graph_has_held(run->graph) && mp_graph_status_of(run->graph) != MP_GRAPH_SUCCEEDED)
         gather(n, run);
     if (!run->is_closing)
-        put_run(n, now, run, answer);
+        put_run(n, now, run);
 }
 
 static bool has_closing(const struct mp_node_run *run)
@@ -365,7 +357,7 @@ static void tell_asked(struct mp_node *n, const struct mp_node_run *run,
 static void close_run(struct mp_node *n, mp_time now, struct mp_node_run *run)
 {
     run->is_closing = false;
-    put_run(n, now, run, (struct mp_slice){0});
+    put_run(n, now, run);
     mp_node_run_release(n, run);
     mp_node_asks_of_run(n, now, mp_slice_of(run->run_id, MP_RUN_ID_BYTES));
 }
@@ -401,6 +393,7 @@ enum mp_err mp_node_records_init(struct mp_node *n)
                                           .bytes_max = n->cfg.runs_kept_bytes,
                                           .age_ms_max = n->cfg.runs_kept_age / MP_MS(1)};
     mp_buf_init(&n->record, n->alloc, 0);
+    mp_buf_init(&n->event, n->alloc, 0);
     n->gathers = MP_NODE_GATHER_FIRST;
     return mp_archive_new(&n->archive, &cfg, n->alloc);
 }
@@ -409,6 +402,7 @@ void mp_node_records_fini(struct mp_node *n)
 {
     mp_archive_free(n->archive);
     mp_buf_fini(&n->record);
+    mp_buf_fini(&n->event);
 }
 
 /* Heads that the disk had. A run that went on then is lost. */

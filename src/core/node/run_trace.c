@@ -254,6 +254,8 @@ static enum mp_err put_ended(struct mp_node *n, struct mp_slice body, struct mp_
     struct mp_mp_reader r;
     uint32_t pairs;
     enum mp_err err = mp_mp_get_map(run, &pairs, &r);
+    if (err == MP_OK && mp_node_value_of(run, "levels").size != 0)
+        return mp_mp_put_raw(out, run); /* whoever began it had asked for them */
     if (err == MP_OK)
         err = read_steps(&t, run, mp_node_record_results(body, run));
     if (err == MP_OK) {

@@ -114,17 +114,18 @@ static struct mp_slice event_of(struct mp_node *n, struct mp_node_run *run, uint
                                 struct made *made)
 {
     size_t at = seq % MP_ARRAY_SIZE(made->seq);
-    struct mp_buf b;
     if (made->seq[at] == seq)
         return made->bytes[at];
-    mp_buf_init(&b, n->alloc, 0);
     made->seq[at] = 0;
-    if (mp_graph_put_event(run->graph, seq, &b) == MP_OK) {
-        made->bytes[at] = mp_node_keep(n, mp_buf_slice(&b));
-        made->seq[at] = made->bytes[at].size != 0 ? seq : 0;
-    }
-    mp_buf_fini(&b);
-    return made->seq[at] == seq ? made->bytes[at] : (struct mp_slice){0};
+    mp_buf_clear(&n->event);
+    if (mp_graph_put_event(run->graph, seq, &n->event) == MP_OK)
+        made->bytes[at] = mp_node_keep(n, mp_buf_slice(&n->event));
+    else
+        made->bytes[at] = (struct mp_slice){0};
+    made->seq[at] = made->bytes[at].size != 0 ? seq : 0;
+    if (n->event.size > MP_TRACE_RESULT_MAX)
+        mp_buf_fini(&n->event); /* a rare one */
+    return made->bytes[at];
 }
 
 /* So much was told in this step that the rest has to wait: the driver shall see first what it does
@@ -176,26 +177,20 @@ static bool tell_events(struct mp_node *n, struct mp_node_run *run)
 }
 
 /* The run object for those who have had all events. */
-static void tell_end(struct mp_node *n, mp_time now, struct mp_node_run *run)
+static void tell_end(struct mp_node *n, struct mp_node_run *run)
 {
     uint32_t count;
     struct mp_node_watch *all = watches_of(run, &count);
     uint64_t last = mp_graph_event_count(run->graph);
-    struct mp_slice bytes = {0};
-    struct mp_buf b;
-    mp_buf_init(&b, n->alloc, 0);
     for (uint32_t i = count; i-- > 0;) {
         if (all[i].next <= last)
             continue;
-        if (bytes.size == 0 && mp_graph_put_run(run->graph, now, &b) == MP_OK)
-            bytes = mp_node_keep(n, mp_buf_slice(&b));
         if (all[i].is_follow)
-            mp_node_run_reply(n, run, MP_FRAME_RESULT, bytes);
+            mp_node_run_reply(n, run, MP_FRAME_RESULT, run->answer);
         else
-            mp_node_reply(n, all[i].client, all[i].id, MP_FRAME_RESULT, bytes);
+            mp_node_reply(n, all[i].client, all[i].id, MP_FRAME_RESULT, run->answer);
         remove_watch(n, run, i);
     }
-    mp_buf_fini(&b);
 }
 
 void mp_node_watch_tell(struct mp_node *n, mp_time now, struct mp_node_run *run)
@@ -215,7 +210,7 @@ void mp_node_watch_tell(struct mp_node *n, mp_time now, struct mp_node_run *run)
             tell_again(n, now);
     if (!run->is_over)
         return;
-    tell_end(n, now, run);
+    tell_end(n, run);
     if (run->watches.size != 0)
         tell_again(n, mp_time_add(run->ended_at, MP_MS(MP_WATCH_BEHIND_MS)));
 }

@@ -269,10 +269,11 @@ enum mp_err mp_node_put_runs(const struct mp_node *n, struct mp_buf *b)
 static void finish(struct mp_node *n, mp_time now, struct mp_node_run *run,
                    const struct mp_graph_effect *e)
 {
+    run->answer = e->finished.run; /* the machine is not stepped any more: it stays */
     if (!run->has_follower)
-        mp_node_run_reply(n, run, MP_FRAME_RESULT, e->finished.run);
+        mp_node_run_reply(n, run, MP_FRAME_RESULT, run->answer);
     mp_node_receipts_end(n, run);
-    mp_node_record_ended(n, now, run, e->finished.run);
+    mp_node_record_ended(n, now, run);
     mp_node_run_end(n, now, run);
 }
 

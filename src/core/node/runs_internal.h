@@ -173,9 +173,8 @@ MP_MUST_USE enum mp_err mp_node_record_put_head(struct mp_node *n, mp_time now,
                                                 struct mp_node_run *run, size_t body_size,
                                                 struct mp_buf *b);
 MP_MUST_USE enum mp_err mp_node_record_put_lost_head(struct mp_slice head, struct mp_buf *b);
-/* The record of a run that has just ended; `answer`: its last effect's run object. */
-void mp_node_record_ended(struct mp_node *n, mp_time now, struct mp_node_run *run,
-                          struct mp_slice answer);
+/* The record of a run that has just ended. */
+void mp_node_record_ended(struct mp_node *n, mp_time now, struct mp_node_run *run);
 /* The run cannot go on, and nothing can be had of its machine. */
 void mp_node_record_lost(struct mp_node *n, mp_time now, const struct mp_node_run *run);
 /* New events: large results are kept at once, and the rest in a while. */
