@@ -106,10 +106,18 @@ static uint64_t oldest_released(const struct mp_node *n)
     return id;
 }
 
+static void note_oldest(struct mp_node *n)
+{
+    uint64_t id = oldest_released(n);
+    n->held_at =
+        id != 0 ? mp_time_add(n->held[(uint32_t)id].since, MP_MS(MP_HELD_RELEASED_MS)) : MP_NEVER;
+}
+
 static void drop_released(struct mp_node *n)
 {
     free_held(n, &n->held[(uint32_t)oldest_released(n)]);
     mp_buf_drop(&n->released, sizeof(uint64_t));
+    note_oldest(n);
 }
 
 /* Shared blocks are scarce: what is only kept for the curious lies elsewhere. False: no memory. */
@@ -142,21 +150,14 @@ static void release_held(struct mp_node *n, struct mp_node_held *h)
     n->held_count--;
     n->held_bytes -= size;
     n->released_bytes += size;
+    note_oldest(n);
     while (n->released_bytes > MP_HELD_RELEASED_BYTES)
         drop_released(n);
 }
 
-mp_time mp_node_held_deadline(const struct mp_node *n)
-{
-    if (n->released.size == 0)
-        return MP_NEVER;
-    const struct mp_node_held *h = &n->held[(uint32_t)oldest_released(n)];
-    return mp_time_add(h->since, MP_MS(MP_HELD_RELEASED_MS));
-}
-
 void mp_node_held_tick(struct mp_node *n, mp_time now)
 {
-    while (mp_node_held_deadline(n) <= now)
+    while (n->held_at <= now)
         drop_released(n);
 }
 

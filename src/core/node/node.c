@@ -269,6 +269,8 @@ enum mp_err mp_node_new(struct mp_node **own_out, const struct mp_node_config *c
     mp_buf_init(&n->run_asks, a, 0);
     n->code_at = MP_NEVER;
     n->watch_at = MP_NEVER;
+    n->records_at = MP_NEVER;
+    n->held_at = MP_NEVER;
     enum mp_err err = new_machines(n, cfg);
     if (err == MP_OK)
         err = mp_node_releases_init(n);
@@ -509,9 +511,9 @@ static void timer(struct mp_node *n, mp_time now)
         mp_node_runs_tick(n, now);
     if (n->watch_at <= now)
         mp_node_watch_tick(n, now);
-    if (mp_node_held_deadline(n) <= now)
+    if (n->held_at <= now)
         mp_node_held_tick(n, now);
-    if (mp_node_records_deadline(n) <= now)
+    if (n->records_at <= now)
         mp_node_records_tick(n, now);
     mp_node_topics_tick(n, now);
 }
@@ -751,10 +753,8 @@ mp_time mp_node_deadline(const struct mp_node *n)
     at = n->links_at < at ? n->links_at : at;
     at = n->code_at < at ? n->code_at : at;
     at = n->watch_at < at ? n->watch_at : at;
-    mp_time held = mp_node_held_deadline(n);
-    at = held < at ? held : at;
-    mp_time records = mp_node_records_deadline(n);
-    at = records < at ? records : at;
+    at = n->held_at < at ? n->held_at : at;
+    at = n->records_at < at ? n->records_at : at;
     mp_time topics = mp_node_topics_deadline(n);
     at = topics < at ? topics : at;
     if (n->run_count == 0)

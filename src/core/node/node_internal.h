@@ -151,11 +151,15 @@ struct mp_node_out {
     uint32_t previous;
     uint64_t owner;
     uint64_t owner_id;
-    bool is_peers;      /* RELAY: the owner is another node, not a client */
-    bool is_of_run;     /* RELAY: it goes to a run's coordinator */
-    bool is_watch;      /* RELAY: events come before the answer; it is asked again if it must be */
-    bool is_paused;     /* QUEUED, and not sent before whoever asked has read what it has */
-    uint64_t told;      /* is_watch: the last event that passed, as the run counts them */
+    bool is_peers;  /* RELAY: the owner is another node, not a client */
+    bool is_of_run; /* RELAY: it goes to a run's coordinator */
+    bool is_watch;  /* RELAY: events come before the answer; it is asked again if it must be */
+    bool is_paused; /* is_watch: it only keeps the place of one that was given up */
+    bool is_ending; /* is_watch: CANCEL was said; `other` goes on with it */
+    bool is_wanted; /* is_paused: events are to come again once `other` has ended */
+    uint64_t other; /* is_paused: the one that is ending, or 0 */
+    uint64_t told;  /* is_watch: the last event that passed, as the run counts them */
+    char run_id[MP_RUN_ID_BYTES]; /* is_watch */
     uint64_t sent_in;   /* number of the step; what the driver has not seen yet was not sent */
     uint8_t *own_bytes; /* passed, meta, payload, behind each other */
     size_t own_size;
@@ -387,7 +391,6 @@ struct mp_node_run {
     int64_t started_ms; /* Unix time */
     char run_id[MP_RUN_ID_BYTES + 1];
     struct mp_buf watches;  /* struct mp_node_watch */
-    mp_time awaited_until;  /* a watcher on another node comes back until then for the rest */
     struct mp_buf receipts; /* struct mp_node_receipt */
     struct mp_buf gathers;  /* struct mp_node_run_gather */
     uint8_t *own_graph;     /* what the slices below point into; the machine borrows some */
@@ -440,6 +443,7 @@ struct mp_node_topics {
     bool is_room_changed;     /* calls of functions began or ended */
     bool are_functions_stale; /* the catalog has changed */
     bool is_keep_lost;        /* there was no memory to have messages kept */
+    mp_time machine_at;       /* its deadline */
     mp_time tell_at;
     mp_time retry_at;   /* of interest that there was no memory for */
     mp_time refresh_at; /* the same of functions */
@@ -464,6 +468,12 @@ struct mp_node_topics {
 };
 
 struct mp_node {
+    /* what is looked at in every step: together, since a step is short */
+    mp_time links_at;   /* when a link or seed wants something */
+    mp_time code_at;    /* when code wants to be looked at */
+    mp_time watch_at;   /* when watchers want to be looked at */
+    mp_time records_at; /* the archive */
+    mp_time held_at;    /* what was released */
     struct mp_node_config cfg;
     struct mp_alloc *alloc;
     struct mp_catalog catalog;
@@ -477,7 +487,6 @@ struct mp_node {
     uint32_t over_count;
     bool is_over_fresh;   /* some place may be given back */
     uint32_t watch_count; /* of all runs */
-    mp_time watch_at;     /* when watchers want to be looked at */
     uint64_t told_in;     /* number of the step in which they were told `told_bytes` */
     size_t told_bytes;
     struct mp_buf high; /* clients, uint64_t each, that have much unread */
@@ -532,7 +541,6 @@ struct mp_node {
     uint32_t syncs;    /* times that digests were to be compared with anybody */
     bool has_differed; /* the last comparison found something */
     uint64_t dials;
-    mp_time links_at;           /* when a link or seed wants something */
     uint32_t *link_of_member;   /* place + 1; 0: none */
     uint32_t member_capacity;   /* of link_of_member */
     uint32_t *link_of_client;   /* by the low half; place + 1 */
@@ -574,7 +582,6 @@ struct mp_node {
     struct mp_node_deploy *deploys;
     uint32_t deploy_capacity;
     uint32_t deploy_count; /* under way */
-    mp_time code_at;       /* when code wants to be looked at */
     bool is_unkept;        /* some entry of the history could not be kept on the disk */
     bool has_entries;      /* of the history: what is live is to be worked out anew */
     int64_t wall_ms;       /* Unix time at wall_at */
@@ -724,12 +731,20 @@ bool mp_node_relay_query(struct mp_node *n, const struct mp_node_event *ev, stru
 /* The same for a request about a run, to its coordinator. False: it could not be sent. */
 bool mp_node_relay_run(struct mp_node *n, const struct mp_node_event *ev, uint8_t frame,
                        uint32_t member);
-/* A connection has much unread, or has read it: what watches through here pauses, or goes on. */
-void mp_node_outs_pressure(struct mp_node *n, uint64_t client, bool is_high);
 /* EVENT from a link: whoever asked through here is told. */
 void mp_node_out_event(struct mp_node *n, uint32_t link, uint64_t id,
                        struct mp_rpc_payload *payload);
 void mp_node_outs_fini(struct mp_node *n);
+
+/* run_relay.c: watches of runs that pass through this node */
+/* A query that is passed on may be one. */
+void mp_node_out_note_watch(struct mp_node_out *o);
+/* An event of it passed. */
+void mp_node_out_told(struct mp_node *n, struct mp_node_out *o, uint64_t seq);
+/* It has ended. True: another request goes on with it, or did, so nobody is to be told. */
+bool mp_node_out_goes_on(struct mp_node *n, const struct mp_node_out *o, bool is_result);
+/* A connection has much unread, or has read it: what watches through here pauses, or goes on. */
+void mp_node_outs_pressure(struct mp_node *n, uint64_t client, bool is_high);
 
 /* link.c */
 /* The link to a member, dialled if there is none; MP_NODE_NONE without memory. */
@@ -844,7 +859,6 @@ void mp_node_release_run(struct mp_node *n, uint32_t coordinator, uint64_t run);
 void mp_node_release_all(struct mp_node *n, uint32_t coordinator);
 void mp_node_release_older(struct mp_node *n, uint32_t coordinator, uint64_t generation);
 /* Lets go of what was released a while ago. */
-mp_time mp_node_held_deadline(const struct mp_node *n);
 void mp_node_held_tick(struct mp_node *n, mp_time now);
 void mp_node_held_fini(struct mp_node *n);
 
@@ -875,7 +889,6 @@ MP_MUST_USE enum mp_err mp_node_records_init(struct mp_node *n);
 void mp_node_records_fini(struct mp_node *n);
 void mp_node_runs_restored(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
 void mp_node_runs_kept(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
-mp_time mp_node_records_deadline(const struct mp_node *n);
 void mp_node_records_tick(struct mp_node *n, mp_time now);
 /* This node ends: what is to be kept sets out now. */
 void mp_node_records_flush(struct mp_node *n, mp_time now);

@@ -6,11 +6,7 @@
  * Relay: a request for a node that cannot be reached travels in a FORWARD frame to the member that
  * reached it lately (`via`), with the list of nodes that it has passed. A helper passes it on over
  * a link of its own, or wrapped again, never to a node on the list; so no request goes in circles,
- * and the answer finds its way back by (connection, id) at each hop.
- *
- * Events of a run that somebody watches through here are not gathered for one who does not read:
- * the request to the coordinator is given up, and asked again, for what came after the last event
- * that passed, once the connection has been read. */
+ * and the answer finds its way back by (connection, id) at each hop. */
 #include "src/base/assert.h"
 #include "src/core/node/node_internal.h"
 #include "src/core/node/topics_internal.h"
@@ -328,6 +324,8 @@ static void lose(struct mp_node *n, struct mp_node_out *o)
     case MP_NODE_OUT_RELAY:
         if (copy.is_peers && mp_node_link_of_client(n, copy.owner) == MP_NODE_NONE)
             break; /* its link has just ended */
+        if (copy.is_watch && mp_node_out_goes_on(n, &copy, false))
+            break;
         if (copy.is_peers) {
             const struct mp_peer_answer answer = {
                 .flags = was_sent ? MP_PEER_HAS_BEGUN | MP_PEER_IS_LOST : MP_PEER_NOT_HERE};
@@ -383,8 +381,7 @@ void mp_node_outs_flush(struct mp_node *n, uint32_t link)
     }
     for (place = first; place != MP_NODE_NONE;) {
         uint32_t next = n->outs[place].next;
-        if (!n->outs[place].is_paused)
-            send(n, &n->outs[place]);
+        send(n, &n->outs[place]);
         place = next;
     }
 }
@@ -432,90 +429,8 @@ void mp_node_out_event(struct mp_node *n, uint32_t link, uint64_t id,
     if (o->is_watch && mp_mp_check(payload->bytes) == MP_OK &&
         mp_mp_map_get(payload->bytes, mp_slice_str("seq"), &value) == MP_OK &&
         mp_mp_get_int(value, &seq) == MP_OK && seq > 0)
-        o->told = (uint64_t)seq;
+        mp_node_out_told(n, o, (uint64_t)seq);
     relay_answer(n, o, MP_FRAME_EVENT, (struct mp_slice){0}, payload);
-}
-
-/* --- watches that pass through here --- */
-
-static bool read_watch(struct mp_slice meta, struct mp_slice *run, int64_t *after)
-{
-    struct mp_slice value;
-    struct mp_slice text;
-    *after = 0;
-    if (mp_mp_check(meta) != MP_OK || mp_mp_array_get(meta, 0, &value) != MP_OK ||
-        mp_mp_get_str(value, &text) != MP_OK || !mp_slice_is(text, "watch") ||
-        mp_mp_array_get(meta, 1, &value) != MP_OK)
-        return false;
-    *run = mp_node_text_of(value, "run");
-    if (mp_mp_map_get(value, mp_slice_str("after"), &value) == MP_OK &&
-        (mp_mp_get_int(value, after) != MP_OK || *after < 0))
-        *after = 0;
-    return run->size != 0;
-}
-
-/* A query that is passed on may be one. */
-static void note_watch(struct mp_node_out *o)
-{
-    struct mp_slice run;
-    int64_t after;
-    o->is_watch = o->type == MP_FRAME_QUERY && read_watch(o->meta, &run, &after);
-    o->told = o->is_watch ? (uint64_t)after : 0;
-}
-
-static enum mp_err put_watch(struct mp_buf *b, struct mp_slice run, uint64_t after)
-{
-    MP_TRY(mp_mp_put_array(b, 2));
-    MP_TRY(mp_mp_put_text(b, "watch"));
-    MP_TRY(mp_mp_put_map(b, 2));
-    MP_TRY(mp_mp_put_str_pair(b, "run", run));
-    return mp_mp_put_uint_pair(b, "after", after);
-}
-
-/* In its place there is one that waits, for what has not passed yet. Without memory it goes on. */
-static void pause_watch(struct mp_node *n, struct mp_node_out *o)
-{
-    struct mp_slice run;
-    int64_t after;
-    struct mp_buf meta;
-    struct mp_node_out *paused = NULL;
-    const struct mp_node_out old = *o;
-    if (o->state == MP_NODE_OUT_QUEUED) {
-        o->is_paused = true;
-        return;
-    }
-    mp_buf_init(&meta, n->alloc, 0);
-    if (read_watch(o->meta, &run, &after) && put_watch(&meta, run, o->told) == MP_OK)
-        paused = mp_node_out_new(n, MP_NODE_OUT_RELAY, MP_FRAME_QUERY, old.member, old.owner,
-                                 old.owner_id, old.passed, mp_buf_slice(&meta),
-                                 (struct mp_rpc_payload){0});
-    mp_buf_fini(&meta);
-    if (!paused)
-        return;
-    paused->is_peers = old.is_peers;
-    paused->is_of_run = old.is_of_run;
-    paused->is_watch = true;
-    paused->is_paused = true;
-    paused->told = old.told;
-    mp_node_out_give_up(n, mp_node_out_get(n, old.id));
-}
-
-void mp_node_outs_pressure(struct mp_node *n, uint64_t client, bool is_high)
-{
-    for (uint32_t i = 0; n->relay_count != 0 && i < n->out_used; i++) {
-        struct mp_node_out *o = &n->outs[i];
-        if (o->kind != MP_NODE_OUT_RELAY || !o->is_watch || o->owner != client ||
-            o->is_paused == is_high ||
-            (o->state != MP_NODE_OUT_QUEUED && o->state != MP_NODE_OUT_SENT))
-            continue;
-        if (is_high) {
-            pause_watch(n, o);
-            continue;
-        }
-        o->is_paused = false;
-        move(n, o, o->link); /* sent ones stand before queued ones */
-        mp_node_outs_flush(n, o->link);
-    }
 }
 
 void mp_node_out_answer(struct mp_node *n, mp_time now, uint32_t link, uint8_t type, uint64_t id,
@@ -568,7 +483,8 @@ void mp_node_out_answer(struct mp_node *n, mp_time now, uint32_t link, uint8_t t
         w->payload = payload->bytes;
         break;
     case MP_NODE_OUT_RELAY:
-        relay_answer(n, &copy, type, meta, payload);
+        if (!copy.is_watch || !mp_node_out_goes_on(n, &copy, !is_error))
+            relay_answer(n, &copy, type, meta, payload);
         break;
     }
 }
@@ -635,7 +551,7 @@ bool mp_node_outs_cancel(struct mp_node *n, uint64_t client, uint64_t id)
     for (uint32_t i = 0; n->relay_count != 0 && i < n->out_used; i++) {
         struct mp_node_out *o = &n->outs[i];
         if (o->kind != MP_NODE_OUT_RELAY || o->owner != client || o->owner_id != id ||
-            o->state == MP_NODE_OUT_FREE || o->state == MP_NODE_OUT_GIVEN_UP)
+            o->state == MP_NODE_OUT_FREE || o->state == MP_NODE_OUT_GIVEN_UP || o->is_ending)
             continue;
         if (o->state == MP_NODE_OUT_QUEUED)
             cancel_queued(n, o);
@@ -789,7 +705,7 @@ void mp_node_forward(struct mp_node *n, mp_time now, const struct mp_node_event 
                                 ev->frame.id, mp_buf_slice(&passed), f.meta, ev->frame.payload);
         if (o) {
             o->is_peers = true;
-            note_watch(o);
+            mp_node_out_note_watch(o);
         }
         mp_buf_fini(&passed);
         is_taken = o != NULL;
@@ -814,7 +730,7 @@ bool mp_node_relay_query(struct mp_node *n, const struct mp_node_event *ev, stru
                             ev->request.id, (struct mp_slice){0}, ev->request.meta,
                             ev->request.payload);
     if (o) {
-        note_watch(o);
+        mp_node_out_note_watch(o);
         mp_node_outs_flush(n, o->link);
         return true;
     }
@@ -836,7 +752,7 @@ bool mp_node_relay_run(struct mp_node *n, const struct mp_node_event *ev, uint8_
                         (struct mp_slice){0}, ev->request.meta, ev->request.payload);
     if (o) {
         o->is_of_run = true;
-        note_watch(o);
+        mp_node_out_note_watch(o);
         mp_node_outs_flush(n, o->link);
         return true;
     }

@@ -256,8 +256,9 @@ static struct mp_node_run *begin(struct mp_node *n, mp_time now, const struct as
     n->run_count++;
     if (!mp_node_run_load(n, now, run))
         return NULL;
+    const struct mp_node_watch w = {.client = a->client, .id = a->id, .next = 1, .is_follow = true};
     if (a->options->has_events && !a->options->is_detached && !a->is_plan &&
-        !mp_node_watch_add(n, run, a->client, a->id, 0, true)) {
+        !mp_node_watch_add(n, run, &w)) {
         refuse(n, a, MP_CODE_RESOURCE_EXHAUSTED, "QUEUE_FULL",
                "the node has as many watchers of runs as it takes at once");
         run->is_answered = true;

@@ -112,7 +112,9 @@ void mp_node_run_waiters_gone(struct mp_node *n, uint64_t client)
 static void watch(struct mp_node *n, mp_time now, const struct mp_node_run_ask *a,
                   struct mp_node_run *run)
 {
-    if (mp_node_watch_add(n, run, a->client, a->id, a->after, false))
+    const struct mp_node_watch w = {
+        .client = a->client, .id = a->id, .next = a->after + 1, .is_paused = a->is_paused};
+    if (mp_node_watch_add(n, run, &w))
         mp_node_watch_tell(n, now, run);
     else
         mp_node_ask_refuse(n, a, MP_CODE_RESOURCE_EXHAUSTED, "QUEUE_FULL",
@@ -221,12 +223,22 @@ static bool read_step(struct mp_slice map, const char *key, struct mp_node_run_a
     return true;
 }
 
-static bool read_after(struct mp_slice options, struct mp_node_run_ask *a)
+/* `after` and `pause` of a watch. */
+static bool read_watch(struct mp_node *n, struct mp_slice options, struct mp_node_run_ask *a)
 {
     int64_t after = 0;
     struct mp_slice value = mp_node_value_of(options, "after");
-    if (value.size != 0 && (mp_mp_get_int(value, &after) != MP_OK || after < 0))
+    struct mp_slice pause = mp_node_value_of(options, "pause");
+    if (value.size != 0 && (mp_mp_get_int(value, &after) != MP_OK || after < 0)) {
+        mp_node_ask_refuse(n, a, MP_CODE_INVALID_ARGUMENT, "BAD_REQUEST",
+                           "after: expected the number of an event", "");
         return false;
+    }
+    if (pause.size != 0 && mp_mp_get_bool(pause, &a->is_paused) != MP_OK) {
+        mp_node_ask_refuse(n, a, MP_CODE_INVALID_ARGUMENT, "BAD_REQUEST",
+                           "pause: expected true or false", "");
+        return false;
+    }
     a->after = (uint64_t)after;
     return true;
 }
@@ -360,9 +372,8 @@ bool mp_node_run_query(struct mp_node *n, mp_time now, const struct mp_node_even
     if (!read_step(options, "step", &a) || (a.kind == MP_NODE_ASK_RESULT && a.step_size == 0))
         mp_node_ask_refuse(n, &a, MP_CODE_INVALID_ARGUMENT, "BAD_REQUEST",
                            "step: expected a step's name", "");
-    else if (!read_after(options, &a))
-        mp_node_ask_refuse(n, &a, MP_CODE_INVALID_ARGUMENT, "BAD_REQUEST",
-                           "after: expected the number of an event", "");
+    else if (!read_watch(n, options, &a))
+        return true;
     else if (is_ours(n, ev, MP_FRAME_QUERY, &a, identity, is_sent))
         ask_here(n, now, &a);
     return true;

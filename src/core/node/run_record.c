@@ -71,6 +71,7 @@ static enum mp_err step_archive(struct mp_node *n, mp_time now, const struct mp_
         if (mp_archive_step(n->archive, now, &unkept, &none) != MP_OK)
             err = MP_ENOMEM;
     }
+    n->records_at = mp_archive_deadline(n->archive);
     return err;
 }
 
@@ -459,11 +460,6 @@ void mp_node_records_tick(struct mp_node *n, mp_time now)
 {
     const struct mp_archive_event due = {.kind = MP_ARCHIVE_TIMER, .wall_ms = mp_node_wall(n, now)};
     (void)step_archive(n, now, &due);
-}
-
-mp_time mp_node_records_deadline(const struct mp_node *n)
-{
-    return mp_archive_deadline(n->archive);
 }
 
 /* What cannot be given to the disk, for want of memory, is gone with this node; and so are large

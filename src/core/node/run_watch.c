@@ -24,15 +24,12 @@ static void remove_watch(struct mp_node *n, struct mp_node_run *run, uint32_t at
     n->is_over_fresh = n->is_over_fresh || run->is_over;
 }
 
-bool mp_node_watch_add(struct mp_node *n, struct mp_node_run *run, uint64_t client, uint64_t id,
-                       uint64_t after, bool is_follow)
+bool mp_node_watch_add(struct mp_node *n, struct mp_node_run *run, const struct mp_node_watch *w)
 {
-    const struct mp_node_watch w = {
-        .client = client, .id = id, .next = after + 1, .is_follow = is_follow};
     if (n->watch_count >= MP_WATCHES_MAX ||
-        mp_buf_append(&run->watches, mp_slice_of(&w, sizeof(w))) != MP_OK)
+        mp_buf_append(&run->watches, mp_slice_of(w, sizeof(*w))) != MP_OK)
         return false;
-    run->has_follower = run->has_follower || is_follow;
+    run->has_follower = run->has_follower || w->is_follow;
     n->watch_count++;
     return true;
 }
@@ -138,7 +135,7 @@ static bool is_enough(const struct mp_node *n, const struct mp_node_watch *w)
 
 static bool may_be_told(const struct mp_node *n, const struct mp_node_watch *w)
 {
-    return n->high.size == 0 || find_high(n, w->client) == MP_NODE_NONE;
+    return !w->is_paused && (n->high.size == 0 || find_high(n, w->client) == MP_NODE_NONE);
 }
 
 static void tell_one(struct mp_node *n, struct mp_node_watch *w, struct mp_slice event)
@@ -295,11 +292,6 @@ bool mp_node_watch_cancel(struct mp_node *n, uint64_t client, uint64_t id)
         for (uint32_t i = 0; n->runs[r].graph && i < count; i++) {
             if (all[i].client != client || all[i].id != id || all[i].is_follow)
                 continue;
-            /* Another node lets its slow client catch up first, and asks again. */
-            if (mp_node_link_of_client(n, client) != MP_NODE_NONE) {
-                n->runs[r].awaited_until = mp_time_add(n->now, MP_MS(MP_WATCH_BEHIND_MS));
-                tell_again(n, n->runs[r].awaited_until);
-            }
             remove_watch(n, &n->runs[r], i);
             mp_node_refuse(n, client, id, MP_CODE_CANCELLED, "CANCELLED",
                            "the run is watched no longer");
@@ -325,7 +317,6 @@ void mp_node_watch_client_gone(struct mp_node *n, uint64_t client)
 void mp_node_watch_tick(struct mp_node *n, mp_time now)
 {
     n->watch_at = MP_NEVER;
-    n->is_over_fresh = true; /* places that were awaited so long */
     for (uint32_t i = 0; n->watch_count != 0 && i < n->run_capacity; i++) {
         struct mp_node_run *run = &n->runs[i];
         if (!run->graph || run->watches.size == 0)

@@ -588,7 +588,7 @@ mp_time mp_node_runs_deadline(const struct mp_node *n)
 /* Whether nobody needs the place of a run that is over. */
 static bool is_done(const struct mp_node *n, const struct mp_node_run *run)
 {
-    if (run->gathers.size != 0 || run->watches.size != 0 || run->awaited_until > n->now)
+    if (run->gathers.size != 0 || run->watches.size != 0)
         return false;
     return run->is_plan || run->is_dead || n->over_count > MP_RUNS_RECENT_MAX ||
            run->memory > MP_RUNS_RECENT_BYTES;

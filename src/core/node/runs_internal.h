@@ -18,6 +18,7 @@ struct mp_node_watch {
     uint64_t id;
     uint64_t next;    /* seq of the event to be told next */
     bool is_follow;   /* the one who began the run, and waits for its end */
+    bool is_paused;   /* it is told no events, which stay here for when it asks anew */
     uint64_t told_in; /* number of the step in which `told_bytes` were told */
     size_t told_bytes;
 };
@@ -54,6 +55,7 @@ struct mp_node_run_ask {
     uint64_t id;
     int64_t wall_ms;
     uint64_t after; /* WATCH: the last event that is known already */
+    bool is_paused; /* WATCH */
     char run_id[MP_RUN_ID_BYTES + 1];
     struct mp_run_options options;     /* RESUME */
     char step[MP_NODE_STEP_BYTES_MAX]; /* RESULT; RESUME: from; empty: none */
@@ -151,10 +153,9 @@ void mp_node_run_refuse_step(struct mp_node *n, uint64_t client, uint64_t id, st
 /* Publishes the events behind `from` to those topics of theirs that somebody subscribed to, and to
  * the topic that whoever began the run asked for. */
 void mp_node_run_publish(struct mp_node *n, mp_time now, struct mp_node_run *run, uint64_t from);
-/* Has a client told what came after the event `after` (0: everything). False: no memory, or there
- * are too many. */
-bool mp_node_watch_add(struct mp_node *n, struct mp_node_run *run, uint64_t client, uint64_t id,
-                       uint64_t after, bool is_follow);
+/* Has a client told what happens from the event w->next on. False: no memory, or there are too
+ * many. */
+bool mp_node_watch_add(struct mp_node *n, struct mp_node_run *run, const struct mp_node_watch *w);
 /* Forgets all watches of a run of which nothing is to be told. */
 void mp_node_watch_drop(struct mp_node *n, struct mp_node_run *run);
 /* Something happened in the run: whoever watches is told, as far as connections take it. */

@@ -220,6 +220,7 @@ static enum mp_err step(struct mp_node *n, mp_time now, const struct mp_topic_ev
     mp_assert(!n->topics.is_stepping);
     copy_borrowed(n);
     enum mp_err err = mp_topic_step(n->topics.machine, now, ev, out);
+    n->topics.machine_at = mp_topic_deadline(n->topics.machine);
     if (err == MP_ENOMEM)
         n->is_out_of_memory = true;
     n->topics.is_interest_changed = n->topics.is_interest_changed || out->is_interest_changed;
@@ -803,7 +804,7 @@ void mp_node_topics_settle(struct mp_node *n, mp_time now)
 mp_time mp_node_topics_deadline(const struct mp_node *n)
 {
     const struct mp_node_topics *t = &n->topics;
-    mp_time at = mp_topic_deadline(t->machine);
+    mp_time at = t->machine_at;
     if (t->is_interest_changed && t->tell_at < at)
         at = t->tell_at;
     if (n->catalog.news_count != 0 && t->retry_at < at)
@@ -890,6 +891,7 @@ enum mp_err mp_node_topics_init(struct mp_node *n)
     mp_buf_init(&n->topics.build, n->alloc, 0);
     mp_buf_init(&n->topics.args, n->alloc, 0);
     n->topics.refresh_at = MP_NEVER;
+    n->topics.machine_at = MP_NEVER;
     return mp_topic_new(&n->topics.machine, &cfg, n->alloc);
 }
 

@@ -173,9 +173,16 @@ static struct mp_node_effect *ask_driver(struct mp_node *n, struct mp_node_unit 
 
 static void load(struct mp_node *n, struct mp_node_unit *u)
 {
+    /* Another unit that is wanted in this step may move this one. */
+    struct mp_slice hash = mp_node_keep(n, mp_slice_of(u->hash, sizeof(u->hash)));
+    if (hash.size == 0) {
+        fail_text(n, u, MP_CODE_RESOURCE_EXHAUSTED, "OUT_OF_MEMORY",
+                  "the node has no memory for this code");
+        return;
+    }
     struct mp_node_effect *e = ask_driver(n, u, MP_NODE_LOAD_UNIT, MP_NODE_UNIT_ASKED);
     if (e)
-        e->payload.bytes = mp_slice_of(u->hash, sizeof(u->hash));
+        e->payload.bytes = hash;
 }
 
 /* The bytes are in own_bytes, the description in own_description: both stay until KEPT. */

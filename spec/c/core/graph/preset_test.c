@@ -466,8 +466,10 @@ static void the_shape_is_what_the_graph_asks_for(void **state)
         "[{\"name\":\"a\",\"call\":\"m.a\",\"depends_on\":[],\"level\":0,\"each\":false},"
         "{\"name\":\"b\",\"call\":\"m.b\",\"depends_on\":[\"a\"],\"level\":1,\"each\":true},"
         "{\"name\":\"c\",\"call\":\"m.c\",\"depends_on\":[\"b\"],\"level\":2,\"each\":false}]");
+    mp_buf_fini(&shape);
     harness_free(h);
     h = load("{\"steps\":[" S("a", ARGS(REF("b"))) "," S("b", ARGS(REF("a"))) "]}");
+    mp_buf_init(&shape, &h->plain_alloc, 0);
     harness_load_bytes(h);
     assert_int_equal(mp_graph_put_shape(h->g, &shape), MP_EINVAL);
     assert_int_equal(from(h, "a"), MP_OK); /* it has no levels, which harms nothing */

@@ -93,7 +93,7 @@ static inline void disk_free(struct spec_disk *d)
 static inline void disk_names(struct mp_slice both, char run_id[32], char name[96])
 {
     struct mp_slice value;
-    struct mp_slice text;
+    struct mp_slice text = {0};
     disk_must(mp_mp_array_get(both, 0, &value) == MP_OK && mp_mp_get_str(value, &text) == MP_OK);
     disk_text(run_id, 32, text);
     disk_must(mp_mp_array_get(both, 1, &value) == MP_OK && mp_mp_get_str(value, &text) == MP_OK);
