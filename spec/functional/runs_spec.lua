@@ -157,6 +157,9 @@ describe("a run of many nodes", function()
 
   it("sends a watcher nothing between its events", function()
     if node.run("strace", { "-V" }).code ~= 0 then return pending("there is no strace") end
+    if os.getenv "MPREG_SANITIZED" then
+      return pending("a process that is traced cannot look for leaks when it ends")
+    end
     local path, log = c:path(), c:path()
     local id = begin(held(path))
     cluster.await_lines(path)
