@@ -158,7 +158,8 @@ static bool is_damage(int code)
     return (code & 0xff) == SQLITE_CORRUPT || (code & 0xff) == SQLITE_NOTADB;
 }
 
-/* On a full disk what is too much stays for now: it is not told. */
+/* A full disk takes no deletion either: what is too much then stays on it, is not told, and goes at
+ * the next start that has room. */
 static bool drop_up_to(struct mp_store_file *f, const struct kind_of_row *k, int64_t cut,
                        struct mp_text *why)
 {

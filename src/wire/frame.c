@@ -83,6 +83,17 @@ static enum mp_err fail(const char **why, const char *text)
     return MP_EINVAL;
 }
 
+/* The next pair of an options map. */
+static enum mp_err take_option(struct mp_mp_reader *pairs, struct mp_slice *key,
+                               struct mp_slice *value, const char **why)
+{
+    struct mp_slice name;
+    if (mp_mp_take(pairs, &name) != MP_OK || mp_mp_take(pairs, value) != MP_OK ||
+        mp_mp_get_str(name, key) != MP_OK)
+        return fail(why, "options: expected a map with names as keys");
+    return MP_OK;
+}
+
 static enum mp_err read_timeout(struct mp_slice value, uint64_t *timeout_ms, const char **why)
 {
     if (mp_mp_type_of(value) == MP_MP_NIL)
@@ -168,12 +179,9 @@ enum mp_err mp_call_options_read_map(struct mp_slice map, struct mp_call_options
     if (mp_mp_get_map(map, &count, &r) != MP_OK)
         return fail(why, "options: expected a map");
     for (uint32_t i = 0; i < count; i++) {
-        struct mp_slice key_value;
-        struct mp_slice value;
         struct mp_slice key;
-        if (mp_mp_take(&r, &key_value) != MP_OK || mp_mp_take(&r, &value) != MP_OK ||
-            mp_mp_get_str(key_value, &key) != MP_OK)
-            return fail(why, "options: expected a map with names as keys");
+        struct mp_slice value;
+        MP_TRY(take_option(&r, &key, &value, why));
         enum mp_err err = read_call_option(key, value, o, why);
         if (err != MP_OK)
             return err;
@@ -306,12 +314,9 @@ enum mp_err mp_run_options_read(struct mp_slice meta, struct mp_run_options *o, 
     if (mp_mp_get_map(mp_slice_of(r.at, (size_t)(r.end - r.at)), &count, &pairs) != MP_OK)
         return fail(why, "options: expected a map");
     for (uint32_t i = 0; i < count; i++) {
-        struct mp_slice key_value;
-        struct mp_slice value;
         struct mp_slice key;
-        if (mp_mp_take(&pairs, &key_value) != MP_OK || mp_mp_take(&pairs, &value) != MP_OK ||
-            mp_mp_get_str(key_value, &key) != MP_OK)
-            return fail(why, "options: expected a map with names as keys");
+        struct mp_slice value;
+        MP_TRY(take_option(&pairs, &key, &value, why));
         enum mp_err err = read_run_option(key, value, o, why);
         if (err != MP_OK)
             return err;
@@ -387,12 +392,9 @@ enum mp_err mp_subscribe_options_read(struct mp_slice meta, struct mp_subscribe_
     if (mp_mp_get_map(mp_slice_of(r.at, (size_t)(r.end - r.at)), &count, &pairs) != MP_OK)
         return fail(why, "options: expected a map");
     for (uint32_t i = 0; i < count; i++) {
-        struct mp_slice key_value;
-        struct mp_slice value;
         struct mp_slice key;
-        if (mp_mp_take(&pairs, &key_value) != MP_OK || mp_mp_take(&pairs, &value) != MP_OK ||
-            mp_mp_get_str(key_value, &key) != MP_OK)
-            return fail(why, "options: expected a map with names as keys");
+        struct mp_slice value;
+        MP_TRY(take_option(&pairs, &key, &value, why));
         enum mp_err err = read_subscribe_option(key, value, o, why);
         if (err != MP_OK)
             return err;

@@ -160,7 +160,7 @@ Example:
       assert.are.equal(11000, since(local_time))
     end)
 
-    it("takes what is yet to come for now", function()
+    it("takes a time in the future as this moment", function()
       assert.are.equal(1, since "2030-01-01T00:00:00Z")
     end)
 

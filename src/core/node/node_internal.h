@@ -96,6 +96,7 @@ enum mp_node_attempt_state {
 };
 
 struct mp_node_fill;
+struct mp_node_run; /* runs_internal.h */
 
 struct mp_node_attempt {
     uint64_t call; /* 0: never used */
@@ -361,48 +362,6 @@ struct mp_node_deploy {
     struct mp_buf version; /* ROLLBACK: entries that are to be live again; UNDEPLOY: to end */
     struct mp_buf members; /* struct mp_node_deploy_member */
     struct mp_buf entries; /* as they are made */
-};
-
-struct mp_node_run {
-    uint32_t release;
-    struct mp_graph *graph; /* NULL: the place is free */
-    struct mp_buf holders;  /* members that hold something for it, uint32_t each */
-    bool is_held_anywhere;  /* there was no memory to note one of them */
-    uint64_t number;        /* low half: place */
-    uint64_t client;
-    uint64_t id;       /* of the client's request */
-    bool has_follower; /* the client is told of the events, and of the end behind them */
-    bool is_detached;
-    bool is_plan;
-    bool is_begun; /* it was not refused */
-    bool is_answered;
-    bool is_over;    /* its place is given back when nobody needs the machine any more */
-    bool is_dead;    /* nothing can be had of the machine any more */
-    bool is_kept;    /* the archive knows of it */
-    bool is_closing; /* large results are fetched, to be kept */
-    uint32_t over_next;
-    uint32_t parts;    /* that the archive was given of its events */
-    uint64_t kept;     /* events in them */
-    size_t kept_bytes; /* of large results */
-    mp_time keep_at;   /* when the archive is to be given more */
-    mp_time started_at;
-    mp_time ended_at;
-    size_t memory;      /* of its machine then */
-    int64_t started_ms; /* Unix time */
-    char run_id[MP_RUN_ID_BYTES + 1];
-    struct mp_buf watches;  /* struct mp_node_watch */
-    struct mp_buf receipts; /* struct mp_node_receipt */
-    struct mp_buf gathers;  /* struct mp_node_run_gather */
-    uint8_t *own_graph;     /* what the slices below point into; the machine borrows some */
-    size_t own_graph_size;
-    struct mp_slice answer; /* the run object, once it is over; the machine's */
-    struct mp_slice graph_bytes;
-    struct mp_slice input;
-    struct mp_slice pipeline;     /* its name, if the run was asked for by it */
-    struct mp_slice resumed_from; /* a run's id */
-    struct mp_slice topic;        /* that the caller wants its events on */
-    uint64_t topics_generation;   /* at which it was last asked whether anybody wants the events */
-    bool is_topic_wanted;
 };
 
 /* --- topics (topics.c, subscribed.c) --- */

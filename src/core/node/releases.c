@@ -11,7 +11,7 @@
  *
  * in ascending order of the names, modules before pipelines. */
 #include "src/base/assert.h"
-#include "src/core/node/node_internal.h"
+#include "src/core/node/runs_internal.h"
 #include "src/wire/msgpack.h"
 
 #define ITEM_PARTS 8
