@@ -311,7 +311,7 @@ def stages():
     """[(may units run beside one another, units)]"""
     slow = list(functional_units("asan"))
     return [
-        (True, [*check_units(), *c_units("release"), *lua_units("release"), *sim_units("release")]),
+        (True, [*sim_units("release"), *check_units(), *c_units("release"), *lua_units("release")]),
         (False, [*functional_units("release")]),
         (True, [*c_units("asan"), *lua_units("asan"), *fuzz_units()]),
         (False, [u for u in slow if u.name in MEASURING]),

@@ -417,6 +417,7 @@ describe("the command line", function()
         for _, key in ipairs { "pid", "begun", "queued", "calls", "restarts", "memory_bytes" } do
           assert.is_number(worker[key], key)
         end
+        assert.are.equal("ready", worker.state)
       end
       for _, key in ipairs { "uptime_s", "calls", "errors", "queued" } do
         assert.is_number(status[key], key)
@@ -427,7 +428,7 @@ describe("the command line", function()
       assert.is_truthy(text:find("n1 · alive · " .. n.addr .. " · cluster default", 1, true), text)
       assert.is_truthy(text:find("\n  members    1 alive, 0 suspect, 0 dead, 0 left\n", 1, true),
         text)
-      assert.is_truthy(text:find("\n" .. (" *%d+"):rep(5) .. " +[%d.]+ MiB\n"), text)
+      assert.is_truthy(text:find("\n *%d+  ready" .. (" *%d+"):rep(4) .. " +[%d.]+ MiB\n"), text)
       run(3, "status", "--on", "n9")
     end)
 

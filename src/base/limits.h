@@ -246,6 +246,7 @@
 #define MP_TOPIC_CALLS_MAX          1024 /* of functions with messages, at once; the others wait */
 #define MP_TOPIC_TELL_MS            100  /* between two changes of the patterns told to others */
 #define MP_TOPIC_RETRY_MS           10   /* what was held up by a lack of memory is tried again */
+#define MP_TOPIC_RETELL_MS          1000 /* what was lost on its way to a member is told again */
 #define MP_TOPIC_KEEP_MS            250  /* between two writes of what is new */
 #define MP_TOPIC_KEEP_BYTES         (4u << 20) /* of one of them; the rest comes with the next */
 #define MP_TOPIC_FORGET_BYTES       (1u << 20) /* of topics to forget; more: at the next start */

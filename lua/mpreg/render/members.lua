@@ -98,7 +98,8 @@ end
 local function worker_rows(workers)
   local rows = {}
   for i, worker in ipairs(workers) do
-    rows[i] = { number(worker.pid, "%d"), number(worker.begun, "%d"), number(worker.queued, "%d"),
+    rows[i] = { number(worker.pid, "%d"), text.clean(worker.state or ""),
+      number(worker.begun, "%d"), number(worker.queued, "%d"),
       number(worker.calls, "%.0f"), number(worker.restarts, "%d"),
       type(worker.memory_bytes) == "number" and text.bytes(worker.memory_bytes) or "" }
   end
@@ -136,7 +137,8 @@ function M.page(status, opts)
       text.bytes(status.held.bytes)))
   end
   return table.concat(out, "\n") .. "\n\n" .. table_render.render({
-    { title = "WORKER", align = "right" }, { title = "BEGUN", align = "right" },
+    { title = "WORKER", align = "right" }, { title = "STATE" },
+    { title = "BEGUN", align = "right" },
     { title = "QUEUED", align = "right" }, { title = "CALLS", align = "right" },
     { title = "RESTARTS", align = "right" }, { title = "MEMORY", align = "right" },
   }, worker_rows(status.workers or {}), opts)

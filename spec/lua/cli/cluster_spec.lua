@@ -57,8 +57,8 @@ end)
 describe("cli.status", function()
   local function status()
     return { node = node("n1", "alive", { resources = { "catalogue" } }), uptime_s = 200,
-      workers = { { pid = 4712, begun = 1, queued = 0, calls = 612, restarts = 0,
-        memory_bytes = 13002342 }, { pid = 4713, begun = 0, queued = 0, calls = 592, restarts = 1,
+      workers = { { pid = 4712, state = "ready", begun = 1, queued = 0, calls = 612, restarts = 0,
+        memory_bytes = 13002342 }, { pid = 4713, state = "retiring", begun = 0, queued = 0, calls = 592, restarts = 1,
         memory_bytes = 12582912 } },
       calls = 1204, errors = 3, links = 2, queued = 0,
       members = { alive = 3, suspect = 0, dead = 1, left = 0 }, held = { count = 2, bytes = 82944 } }
@@ -74,9 +74,9 @@ n1 · alive · 127.0.0.1:7401 · cluster default · mpreg 0.1.0 · up 3 m 20 s
   calls      1204, 3 failed, 0 queued
   held       2 results for runs, 81.0 KiB
 
-WORKER  BEGUN  QUEUED  CALLS  RESTARTS    MEMORY
-  4712      1       0    612         0  12.4 MiB
-  4713      0       0    592         1  12.0 MiB
+WORKER  STATE     BEGUN  QUEUED  CALLS  RESTARTS    MEMORY
+  4712  ready         1       0    612         0  12.4 MiB
+  4713  retiring      0       0    592         1  12.0 MiB
 ]], r.out)
     assert.are.same({ "status" }, r.asked)
   end)

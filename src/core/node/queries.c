@@ -75,6 +75,12 @@ static enum mp_err put_fact(struct mp_buf *b, const char *key, struct mp_slice f
     return mp_mp_put_nil(b);
 }
 
+static const char *const worker_states[] = {[MP_POOL_WORKER_STARTING] = "starting",
+                                            [MP_POOL_WORKER_READY] = "ready",
+                                            [MP_POOL_WORKER_SUSPECT] = "suspect",
+                                            [MP_POOL_WORKER_RETIRING] = "retiring",
+                                            [MP_POOL_WORKER_ENDING] = "ending"};
+
 static bool is_worker(const struct mp_pool_worker *w)
 {
     return w->state != MP_POOL_WORKER_NONE;
@@ -91,8 +97,9 @@ static enum mp_err put_workers(struct mp_node *n, struct mp_slice facts, struct 
         const struct mp_pool_worker *w = &n->pool.workers[i];
         if (!is_worker(w))
             continue;
-        MP_TRY(mp_mp_put_map(b, 6));
+        MP_TRY(mp_mp_put_map(b, 7));
         MP_TRY(put_fact(b, "pid", facts, i, 0));
+        MP_TRY(mp_mp_put_str_pair(b, "state", mp_slice_str(worker_states[w->state])));
         MP_TRY(mp_mp_put_uint_pair(b, "begun", w->sent));
         MP_TRY(mp_mp_put_uint_pair(b, "queued", i == 0 ? n->pool.queued : 0));
         MP_TRY(mp_mp_put_uint_pair(b, "calls", w->done));

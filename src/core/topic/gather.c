@@ -187,11 +187,11 @@ static void join_part(struct mp_topic *t, struct mp_topic_sink *s, const struct 
     struct mp_topic_heard *h = mp_topic_sink_heard(t, s, p->publisher);
     mp_assert(h && h->joined_seq == p->last_seq);
     mp_topic_queue_leave_out(&s->queue, t, h);
-    if (h->dropped != 0 && h->dropped_seq <= p->last_seq) {
+    if (h->dropped != 0 && mp_topic_is_gathered(h->dropped_seq, h->dropped_at, h)) {
         h->dropped = 0;
         s->gaps--;
     }
-    if (h->after_seq < p->last_seq)
+    if (h->after_seq < p->last_seq && h->dropped_seq > p->last_seq)
         h->after_seq = p->last_seq;
     if (h->last_seq < p->last_seq)
         h->last_seq = p->last_seq;

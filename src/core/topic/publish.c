@@ -252,12 +252,16 @@ enum mp_err mp_topic_publish(struct mp_topic *t, mp_time now, const struct mp_to
 /* What was lost on the way here may have matched any subscription: all of them are told. */
 static void tell_all(struct mp_topic *t, uint32_t publisher, const struct mp_topic_event *ev)
 {
-    uint64_t last_seq = t->message_count != 0 ? t->messages[0].seq - 1 : UINT64_MAX;
+    const struct mp_topic_message *next = t->message_count != 0 ? &t->messages[0] : NULL;
+    const struct mp_topic_batch lost = {.dropped = ev->receive.dropped,
+                                        .after_seq = ev->receive.after_seq,
+                                        .dropped_seq = next ? next->seq - 1 : UINT64_MAX,
+                                        .dropped_at = next ? next->at_ms : UINT64_MAX};
     for (struct mp_topic_link *l = t->clients.next; l != &t->clients; l = l->next) {
         struct mp_topic_client *c = MP_TOPIC_OF(l, struct mp_topic_client, link);
         for (struct mp_topic_link *k = c->sinks.next; k != &c->sinks; k = k->next)
             mp_topic_sink_miss(t, MP_TOPIC_OF(k, struct mp_topic_sink, of_client), publisher,
-                               ev->receive.dropped, ev->receive.after_seq, last_seq);
+                               &lost);
     }
     t->stats.dropped += ev->receive.dropped;
 }

@@ -181,7 +181,7 @@ static uint8_t *filter(struct mp_topic_queue *q, struct mp_topic *t, struct mp_t
         mp_assert(err == MP_OK);
         err = mp_topic_read_message(bytes, &m);
         mp_assert(err == MP_OK);
-        if (m.seq > h->joined_seq || m.at_ms > h->joined_at) {
+        if (!mp_topic_is_gathered(m.seq, m.at_ms, h)) {
             memmove(to, bytes.data, bytes.size);
             to += bytes.size;
             continue;
@@ -192,9 +192,9 @@ static uint8_t *filter(struct mp_topic_queue *q, struct mp_topic *t, struct mp_t
         q->bytes -= bytes.size;
         t->queued_bytes -= bytes.size;
     }
-    if (b->dropped != 0 && b->dropped_seq <= h->joined_seq)
+    if (b->dropped != 0 && mp_topic_is_gathered(b->dropped_seq, b->dropped_at, h))
         b->dropped = 0;
-    if (b->after_seq < h->joined_seq)
+    if (b->after_seq < h->joined_seq && b->dropped_seq > h->joined_seq)
         b->after_seq = h->joined_seq;
     return to;
 }

@@ -83,23 +83,24 @@ struct mp_topic_heard *mp_topic_sink_heard(struct mp_topic *t, struct mp_topic_s
 /* --- messages come --- */
 
 static void note_drop(struct mp_topic *t, struct mp_topic_sink *s, struct mp_topic_heard *h,
-                      uint64_t dropped, uint64_t after_seq, uint64_t last_seq)
+                      const struct mp_topic_batch *lost)
 {
     if (h->dropped == 0) {
         s->gaps++;
-        h->after_seq = after_seq;
+        h->after_seq = lost->after_seq;
     }
-    h->dropped += dropped;
-    h->dropped_seq = last_seq;
+    h->dropped += lost->dropped;
+    h->dropped_seq = lost->dropped_seq;
+    h->dropped_at = lost->dropped_at;
     mp_topic_sink_wake(s, &t->dirty);
 }
 
 void mp_topic_sink_miss(struct mp_topic *t, struct mp_topic_sink *s, uint32_t publisher,
-                        uint64_t dropped, uint64_t after_seq, uint64_t last_seq)
+                        const struct mp_topic_batch *lost)
 {
     struct mp_topic_heard *h = mp_topic_sink_heard(t, s, publisher);
     if (h)
-        note_drop(t, s, h, dropped, after_seq, last_seq);
+        note_drop(t, s, h, lost);
 }
 
 /* Whether a message came by gathering; with the first one that did not, that is over. */
@@ -107,7 +108,7 @@ static bool has_come(struct mp_topic_heard *h, const struct mp_topic_message *m)
 {
     if (h->joined_seq == 0)
         return false;
-    if (m->seq <= h->joined_seq && m->at_ms <= h->joined_at)
+    if (mp_topic_is_gathered(m->seq, m->at_ms, h))
         return true;
     h->joined_seq = 0;
     return false;
@@ -140,7 +141,8 @@ static enum mp_err put(struct mp_topic *t, struct mp_topic_sink *s, struct mp_to
     const struct mp_topic_batch like = {.publisher = h->publisher,
                                         .dropped = h->dropped,
                                         .after_seq = h->dropped != 0 ? h->after_seq : h->last_seq,
-                                        .dropped_seq = h->dropped_seq};
+                                        .dropped_seq = h->dropped_seq,
+                                        .dropped_at = h->dropped_at};
     MP_TRY(mp_topic_queue_begin(q, t, &like, message.size));
     h->queued++;
     if (h->dropped != 0)
@@ -164,7 +166,11 @@ void mp_topic_sink_give(struct mp_topic *t, struct mp_topic_sink *s, uint32_t pu
     h->heard_at = t->steps;
     if (!has_room(t, s, m->bytes.size) || put(t, s, h, m->bytes) != MP_OK) {
         t->stats.dropped++;
-        note_drop(t, s, h, 1, h->last_seq, m->seq);
+        note_drop(t, s, h,
+                  &(struct mp_topic_batch){.dropped = 1,
+                                           .after_seq = h->last_seq,
+                                           .dropped_seq = m->seq,
+                                           .dropped_at = m->at_ms});
         return;
     }
     h->last_seq = m->seq;
@@ -345,7 +351,8 @@ static bool flush_function(struct mp_topic *t, struct mp_topic_sink *s)
 }
 
 /* One batch; or, once all have arrived, what was dropped behind them. What a lost batch leaves to
- * be told waits for the next message: it would only be lost again. */
+ * be told goes with the next message, or after MP_TOPIC_RETELL_MS: at once it would only be lost
+ * again. */
 static bool flush_member(struct mp_topic *t, struct mp_topic_sink *s)
 {
     bool is_empty = mp_topic_queue_is_empty(&s->queue);

@@ -17,8 +17,11 @@ enum mp_err mp_topic_new(struct mp_topic **own_out, const struct mp_topic_config
     struct mp_topic *t = mp_alloc_take(a, sizeof(*t));
     if (!t)
         return MP_ENOMEM;
-    *t = (struct mp_topic){
-        .alloc = a, .is_kept = cfg->is_kept, .room = cfg->room, .flush_at = MP_NEVER};
+    *t = (struct mp_topic){.alloc = a,
+                           .is_kept = cfg->is_kept,
+                           .room = cfg->room,
+                           .flush_at = MP_NEVER,
+                           .retell_at = MP_NEVER};
     struct mp_topic_link *lists[] = {&t->dirty, &t->starved, &t->spent,       &t->clients,
                                      &t->asked, &t->gathers, &t->gathers_over};
     for (uint32_t i = 0; i < MP_ARRAY_SIZE(lists); i++)
@@ -93,6 +96,11 @@ enum mp_err mp_topic_check_pattern(struct mp_topic *t, struct mp_slice pattern)
 
 /* --- steps --- */
 
+static mp_time earlier(mp_time a, mp_time b)
+{
+    return a < b ? a : b;
+}
+
 static void set_room(struct mp_topic *t, uint32_t room)
 {
     t->room = room;
@@ -103,11 +111,29 @@ static void set_room(struct mp_topic *t, uint32_t room)
     }
 }
 
-static void acked(struct mp_topic *t, const struct mp_topic_event *ev)
+static void acked(struct mp_topic *t, mp_time now, const struct mp_topic_event *ev)
 {
     struct mp_topic_group *g = mp_topic_group_of(&t->members, ev->member);
-    if (g)
-        mp_topic_sink_acked(t, &g->sink, ev->is_lost);
+    if (!g)
+        return;
+    mp_topic_sink_acked(t, &g->sink, ev->is_lost);
+    if (g->sink.is_lost)
+        t->retell_at = earlier(t->retell_at, mp_time_add(now, MP_MS(MP_TOPIC_RETELL_MS)));
+}
+
+/* Members that have not heard what they lost, for nothing came after it. */
+static void retell(struct mp_topic *t, mp_time now)
+{
+    if (now < t->retell_at)
+        return;
+    t->retell_at = MP_NEVER;
+    for (uint32_t i = 0; i < t->members.capacity; i++) {
+        struct mp_topic_group *g = t->members.items[i];
+        if (!g || !g->sink.is_lost)
+            continue;
+        g->sink.is_lost = false;
+        mp_topic_sink_wake(&g->sink, &t->dirty);
+    }
 }
 
 /* Of clients. */
@@ -147,7 +173,7 @@ static enum mp_err take(struct mp_topic *t, mp_time now, const struct mp_topic_e
         mp_assert(ev->member < MP_TOPIC_MEMBER_NUMBERS_MAX);
         return mp_topic_group_set(t, &t->members, ev->member, ev->interest);
     case MP_TOPIC_ACKED:
-        acked(t, ev);
+        acked(t, now, ev);
         return MP_OK;
     case MP_TOPIC_MEMBER_GONE:
         mp_topic_member_gone(t, ev->member);
@@ -185,6 +211,7 @@ enum mp_err mp_topic_step(struct mp_topic *t, mp_time now, const struct mp_topic
     mp_topic_gather_expire(t, now);
     mp_topic_asked_expire(t, now);
     mp_topic_backlog_expire(t, now);
+    retell(t, now);
     enum mp_err err = take(t, now, ev);
     mp_topic_flush(t, now);
     mp_topic_keep_run(t, now);
@@ -202,11 +229,6 @@ enum mp_err mp_topic_step(struct mp_topic *t, mp_time now, const struct mp_topic
     return err;
 }
 
-static mp_time earlier(mp_time a, mp_time b)
-{
-    return a < b ? a : b;
-}
-
 bool mp_topic_is_unwanted(const struct mp_topic *t)
 {
     return t->trie.entry_count == 0;
@@ -220,7 +242,7 @@ uint64_t mp_topic_generation(const struct mp_topic *t)
 mp_time mp_topic_deadline(const struct mp_topic *t)
 {
     mp_time at = earlier(t->flush_at, mp_topic_backlog_deadline(t));
-    at = earlier(at, t->backlog.keep_at);
+    at = earlier(earlier(at, t->backlog.keep_at), t->retell_at);
     if (!mp_topic_list_is_empty(&t->gathers))
         at = earlier(at, MP_TOPIC_OF(t->gathers.next, struct mp_topic_gather, link)->deadline);
     if (!mp_topic_list_is_empty(&t->asked))

@@ -209,6 +209,7 @@ struct mp_topic_batch {
     uint64_t dropped;     /* ahead of the first */
     uint64_t after_seq;   /* the last one before it, or before those dropped */
     uint64_t dropped_seq; /* the last one that was dropped */
+    uint64_t dropped_at;  /* it was published then, or earlier */
 };
 
 struct mp_topic_queue {
@@ -279,6 +280,7 @@ struct mp_topic_heard {
     uint64_t dropped;     /* since then, and not told yet */
     uint64_t after_seq;   /* what they came after */
     uint64_t dropped_seq; /* the last of them */
+    uint64_t dropped_at;  /* it was published then, or earlier */
     uint64_t joined_seq;  /* the last that came by gathering: what comes of it or earlier is left */
     uint64_t joined_at;   /* out, until something later comes; 0: nothing did */
     uint64_t heard_at;    /* the step */
@@ -322,13 +324,20 @@ void mp_topic_sink_fini(struct mp_topic_sink *s, struct mp_topic *t);
 /* Queues a message for a receiver, or drops it. */
 void mp_topic_sink_give(struct mp_topic *t, struct mp_topic_sink *s, uint32_t publisher,
                         const struct mp_topic_message *m);
-/* That `dropped` messages of a publisher did not come this far, none of them later than last_seq.
- */
+/* That `dropped` messages of a publisher did not come this far, none of them later than last_seq
+ * and last_at. */
 void mp_topic_sink_miss(struct mp_topic *t, struct mp_topic_sink *s, uint32_t publisher,
-                        uint64_t dropped, uint64_t after_seq, uint64_t last_seq);
+                        const struct mp_topic_batch *lost);
 /* What is known of a publisher, made if there is nothing yet; NULL: no memory. */
 struct mp_topic_heard *mp_topic_sink_heard(struct mp_topic *t, struct mp_topic_sink *s,
                                            uint32_t publisher);
+/* Whether what was dropped had come by gathering. By seq alone it may be of a publisher that began
+ * anew since: those are later. */
+static inline bool mp_topic_is_gathered(uint64_t seq, uint64_t at_ms,
+                                        const struct mp_topic_heard *h)
+{
+    return seq <= h->joined_seq && at_ms <= h->joined_at;
+}
 /* It may have something to give away. */
 static inline void mp_topic_sink_wake(struct mp_topic_sink *s, struct mp_topic_link *dirty)
 {
@@ -585,7 +594,8 @@ struct mp_topic {
     struct mp_topic_link dirty;
     struct mp_topic_link starved; /* functions that wait for ROOM */
     struct mp_topic_link spent;
-    mp_time flush_at; /* something is left to give away */
+    mp_time flush_at;  /* something is left to give away */
+    mp_time retell_at; /* a member is to hear again what it lost */
     struct mp_topic_link clients;
     struct mp_topic_index by_client; /* number → client */
     struct mp_topic_index by_key;    /* (client, id) → subscription */
