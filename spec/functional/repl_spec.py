@@ -437,7 +437,13 @@ def a_node_that_is_about_to_stop_is_left():
         assert stopping.serves()
         stopping.process.send_signal(signal.SIGTERM)
         assert c.receive()[0] == GOAWAY
-        assert "connected again: n1" in t.say("mpreg.node().name", "n1")
+        t.type("mpreg.node().name\r")
+        said = t.expect(r"\n((?:[^\n]*\n)*)(n[14])> $")
+        if said.group(2) == "n4":  # the line and its own GOAWAY met on the way: it was not run
+            assert "UNAVAILABLE/DRAINING" in said.group(1), said.group(1)
+            assert "connected again: n1" in t.say("mpreg.node().name", "n1")
+        else:
+            assert "connected again: n1" in said.group(1), said.group(1)
     t.kill()
     stopping.process.wait()
     stopping.process.stdout.close()
