@@ -324,8 +324,8 @@ void mp_topic_sink_fini(struct mp_topic_sink *s, struct mp_topic *t);
 /* Queues a message for a receiver, or drops it. */
 void mp_topic_sink_give(struct mp_topic *t, struct mp_topic_sink *s, uint32_t publisher,
                         const struct mp_topic_message *m);
-/* That `dropped` messages of a publisher did not come this far, none of them later than last_seq
- * and last_at. */
+/* That messages of a publisher did not come this far, none later than dropped_seq and dropped_at.
+ */
 void mp_topic_sink_miss(struct mp_topic *t, struct mp_topic_sink *s, uint32_t publisher,
                         const struct mp_topic_batch *lost);
 /* What is known of a publisher, made if there is nothing yet; NULL: no memory. */
