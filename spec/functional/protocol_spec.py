@@ -590,6 +590,16 @@ def cancel_interrupts_what_a_session_runs():
 
 
 @test
+def a_session_can_be_cancelled_while_it_starts():
+    for _ in range(20):
+        with NODE.client() as c:
+            c.send(frame(EVAL, 1, pack(["eval"]), pack("mpreg.sleep(60)")) + frame(EVAL, 2, pack(["eval"]), pack("2"))
+                   + frame(CANCEL, 1))
+            error_of(answer_of(c, 1)[:2], "CANCELLED", "CANCELLED")
+            assert texts(answer_of(c, 2)) == ["2"]
+
+
+@test
 def evaluations_wait_for_one_another_and_can_be_taken_back():
     with NODE.client() as c:
         c.send(frame(EVAL, 1, pack(["eval"]), pack("mpreg.sleep(60)")))

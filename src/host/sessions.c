@@ -1,8 +1,9 @@
 /* A session is a child process with a socket to it. Over the socket go frames of the native
  * protocol: EVAL there, EVENT, RESULT and ERROR back, one evaluation at a time; further ones wait
- * here. To interrupt is a signal (SIGUSR1), repeated until the answer comes; what does not answer
- * within a second loops inside C, and is killed. The process is not trusted: what it sends is
- * checked as bytes from a socket are.
+ * here, as does the first until the process said that it is ready (READY_ID): before, a signal
+ * would end it. To interrupt is a signal (SIGUSR1), repeated until the answer comes; what does not
+ * answer within a second loops inside C, and is killed. The process is not trusted: what it sends
+ * is checked as bytes from a socket are.
  *
  * The process belongs to a connection and dies with it. If the process ends first, the evaluations
  * that wait are answered with SESSION_LOST, and the next one starts another. */
@@ -24,6 +25,7 @@
 #define SIGNAL_AGAIN   MP_MS(50)
 #define PAUSE_LOOK     MP_MS(20)
 #define ARGUMENT_BYTES 24
+#define READY_ID       0 /* an EVENT with this id and nothing in it is a session's first frame */
 
 struct eval {
     struct eval *next;
@@ -44,6 +46,7 @@ struct mp_session {
     struct eval *first; /* the process has this one */
     struct eval *last;
     uint32_t waiting; /* evaluations, the first one included */
+    bool is_ready;    /* it handles signals, and reads */
     bool is_paused;   /* not read: its connection has too much unsent */
     bool is_killed;
     bool is_interrupted; /* the first evaluation */
@@ -94,7 +97,7 @@ static void drop_first(struct mp_session *s)
 
 static void watch(struct mp_session *s)
 {
-    bool is_writing = s->first && s->sent < s->first->frame.size;
+    bool is_writing = s->is_ready && s->first && s->sent < s->first->frame.size;
     int wanted = (s->is_paused ? 0 : UV_READABLE) | (is_writing ? UV_WRITABLE : 0);
     if (s->is_killed)
         wanted = 0;
@@ -123,7 +126,7 @@ static void break_off(struct mp_session *s, const char *what)
 /* Hands the first evaluation to the process, as far as its socket takes it. */
 static void write_first(struct mp_session *s)
 {
-    while (!s->is_killed && s->first && s->sent < s->first->frame.size) {
+    while (s->is_ready && !s->is_killed && s->first && s->sent < s->first->frame.size) {
         const struct mp_buf *b = &s->first->frame;
         ssize_t size = send(s->fd, b->data + s->sent, b->size - s->sent, MSG_NOSIGNAL);
         if (size <= 0)
@@ -138,6 +141,11 @@ static bool take_frame(struct mp_session *s, const struct mp_frame_header *f,
                        struct mp_slice payload)
 {
     bool is_end = f->type == MP_FRAME_RESULT || f->type == MP_FRAME_ERROR;
+    if (!s->is_ready && f->type == MP_FRAME_EVENT && f->id == READY_ID && f->size == 0) {
+        s->is_ready = true;
+        write_first(s);
+        return true;
+    }
     if ((!is_end && f->type != MP_FRAME_EVENT) || !s->first || f->id != s->first->id ||
         s->sent < s->first->frame.size) {
         break_off(s, "it sent a frame that answers nothing");
@@ -396,6 +404,11 @@ static void interrupt(struct mp_session *s)
     uv_process_kill(s->process, SIGUSR1);
 }
 
+static void answer_unbegun(struct mp_session *s, uint64_t id)
+{
+    answer_error(s, id, MP_CODE_CANCELLED, "CANCELLED", "it was cancelled before it began");
+}
+
 static void cancel_waiting(struct mp_session *s, struct eval *before)
 {
     struct eval *e = before->next;
@@ -403,7 +416,7 @@ static void cancel_waiting(struct mp_session *s, struct eval *before)
     if (s->last == e)
         s->last = before;
     s->waiting--;
-    answer_error(s, e->id, MP_CODE_CANCELLED, "CANCELLED", "it was cancelled before it began");
+    answer_unbegun(s, e->id);
     mp_buf_fini(&e->frame);
     free(e);
 }
@@ -413,6 +426,12 @@ bool mp_session_cancel(struct mp_host *h, uint64_t client, uint64_t id)
     struct mp_session *s = find(h, client);
     if (!s || !s->first)
         return false;
+    if (s->first->id == id && s->sent == 0) {
+        answer_unbegun(s, id);
+        drop_first(s);
+        write_first(s);
+        return true;
+    }
     if (s->first->id == id) {
         interrupt(s);
         return true;

@@ -190,6 +190,29 @@ static int session_read(lua_State *L)
     return 4;
 }
 
+/* False: the host is gone. */
+static bool send_all(struct mp_slice bytes)
+{
+    size_t sent = 0;
+    while (sent < bytes.size) {
+        ssize_t size = send(FD, bytes.data + sent, bytes.size - sent, MSG_NOSIGNAL);
+        if (size < 0 && errno != EINTR)
+            return false;
+        sent += size > 0 ? (size_t)size : 0;
+    }
+    return true;
+}
+
+/* The first frame: an EVENT of nothing. From here on, signals are handled. */
+static void tell_ready(void)
+{
+    uint8_t header[MP_FRAME_HEADER_BYTES];
+    const struct mp_frame_header f = {.type = MP_FRAME_EVENT};
+    mp_frame_write_header(header, &f);
+    if (!send_all(mp_slice_of(header, sizeof(header))))
+        _exit(0);
+}
+
 static int session_send(lua_State *L)
 {
     static const char *const names[] = {"event", "result", "error", NULL};
@@ -201,16 +224,8 @@ static int session_send(lua_State *L)
     uint8_t header[MP_FRAME_HEADER_BYTES];
     const struct mp_frame_header f = {.size = (uint32_t)payload.size, .type = type, .id = id};
     mp_frame_write_header(header, &f);
-    const struct mp_slice parts[2] = {mp_slice_of(header, sizeof(header)), payload};
-    for (unsigned i = 0; i < 2; i++) {
-        size_t sent = 0;
-        while (sent < parts[i].size) {
-            ssize_t size = send(FD, parts[i].data + sent, parts[i].size - sent, MSG_NOSIGNAL);
-            if (size < 0 && errno != EINTR)
-                _exit(0); /* the host is gone */
-            sent += size > 0 ? (size_t)size : 0;
-        }
-    }
+    if (!send_all(mp_slice_of(header, sizeof(header))) || !send_all(payload))
+        _exit(0); /* the host is gone */
     return 0;
 }
 
@@ -257,6 +272,7 @@ static int run(lua_State *L)
     lua_getglobal(L, "require");
     lua_pushliteral(L, "mpreg.session");
     lua_call(L, 1, 1);
+    tell_ready();
     lua_call(L, 0, 0);
     return 0;
 }
