@@ -19,10 +19,8 @@ void mp_buf_fini(struct mp_buf *b)
     b->capacity = 0;
 }
 
-enum mp_err mp_buf_reserve(struct mp_buf *b, size_t extra)
+enum mp_err mp_buf_grow(struct mp_buf *b, size_t extra)
 {
-    if (extra <= b->capacity - b->size)
-        return MP_OK;
     if (extra > SIZE_MAX / 4 || (b->size_max != 0 && extra > b->size_max - b->size))
         return MP_ETOOLARGE;
     size_t capacity = b->capacity == 0 ? CAPACITY_FIRST : b->capacity;
@@ -48,14 +46,6 @@ enum mp_err mp_buf_append(struct mp_buf *b, struct mp_slice s)
         memcpy(b->data + b->size, s.data, s.size);
     b->size += s.size;
     return MP_OK;
-}
-
-enum mp_err mp_buf_append_byte(struct mp_buf *b, uint8_t byte)
-{
-    enum mp_err err = mp_buf_reserve(b, 1);
-    if (err == MP_OK)
-        b->data[b->size++] = byte;
-    return err;
 }
 
 void mp_buf_drop(struct mp_buf *b, size_t count)

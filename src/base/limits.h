@@ -105,6 +105,7 @@
 #define MP_WATCHES_MAX           16384        /* watchers of all runs of a node; more: QUEUE_FULL */
 #define MP_WATCH_STEP_BYTES      (256u << 10) /* told to one of them at once */
 #define MP_WATCHES_STEP_BYTES    (4u << 20)   /* and to all; the rest in the next step */
+#define MP_WATCH_GATHER_MS       1            /* between two tellings, while the run goes on */
 #define MP_WATCH_BEHIND_MS       60000        /* after a run's end; then it is given up */
 #define MP_WATCH_AGAIN_MS        100          /* without memory for an event */
 #define MP_RUN_KEEP_FIRST_MS     20           /* a run that lasts longer is kept while it goes on */

@@ -103,13 +103,13 @@ void mp_graph_tell_run_finished(struct mp_graph *g)
 
 /* --- bodies --- */
 
-static void put_text(struct mp_out *o, const char *key, struct mp_slice value)
+static inline void put_text(struct mp_out *o, const char *key, struct mp_slice value)
 {
     mp_out_text(o, key);
     mp_out_str_or_nil(o, value);
 }
 
-static void put_uint(struct mp_out *o, const char *key, uint64_t value)
+static inline void put_uint(struct mp_out *o, const char *key, uint64_t value)
 {
     mp_out_text(o, key);
     mp_out_uint(o, value);

@@ -5,37 +5,9 @@
 
 #include <stdarg.h>
 
-#define SHORT_BYTES_MAX 31 /* of a string with a length of one byte */
 #define SHOWN_BYTES_MAX 100
 #define DECIMALS        6
 #define DECIMALS_SCALE  1000000u
-
-/* Room for `size` more bytes, which then count as written; NULL after an error. Records are mostly
- * short keys and numbers: writing them in one go is what makes a step cheap to tell about. */
-static uint8_t *take_room(struct mp_out *o, size_t size)
-{
-    if (o->err == MP_OK)
-        o->err = mp_buf_reserve(o->b, size);
-    if (o->err != MP_OK)
-        return NULL;
-    uint8_t *at = o->b->data + o->b->size;
-    o->b->size += size;
-    return at;
-}
-
-void mp_out_nil(struct mp_out *o)
-{
-    uint8_t *at = take_room(o, 1);
-    if (at)
-        *at = 0xc0;
-}
-
-void mp_out_bool(struct mp_out *o, bool v)
-{
-    uint8_t *at = take_room(o, 1);
-    if (at)
-        *at = v ? 0xc3 : 0xc2;
-}
 
 void mp_out_uint(struct mp_out *o, uint64_t v)
 {
@@ -46,7 +18,7 @@ void mp_out_uint(struct mp_out *o, uint64_t v)
 void mp_out_float(struct mp_out *o, double v)
 {
     uint64_t raw;
-    uint8_t *at = take_room(o, 9);
+    uint8_t *at = mp_out_room(o, 9);
     if (!at)
         return;
     memcpy(&raw, &v, 8);
@@ -64,24 +36,16 @@ void mp_out_float(struct mp_out *o, double v)
 
 void mp_out_str(struct mp_out *o, struct mp_slice s)
 {
-    if (s.size > SHORT_BYTES_MAX) {
+    if (s.size > MP_OUT_SHORT_MAX) {
         o->err = o->err != MP_OK ? o->err : mp_mp_put_str(o->b, s);
         return;
     }
-    uint8_t *at = take_room(o, 1 + s.size);
+    uint8_t *at = mp_out_room(o, 1 + s.size);
     if (!at)
         return;
     *at = (uint8_t)(0xa0 | s.size);
     if (s.size != 0)
         memcpy(at + 1, s.data, s.size);
-}
-
-void mp_out_str_or_nil(struct mp_out *o, struct mp_slice s)
-{
-    if (s.size == 0)
-        mp_out_nil(o);
-    else
-        mp_out_str(o, s);
 }
 
 void mp_out_array(struct mp_out *o, uint32_t count)
@@ -94,14 +58,6 @@ void mp_out_map(struct mp_out *o, uint32_t pairs)
 {
     if (o->err == MP_OK)
         o->err = mp_mp_put_map(o->b, pairs);
-}
-
-void mp_out_raw(struct mp_out *o, struct mp_slice s)
-{
-    if (s.size == 0)
-        mp_out_nil(o);
-    else
-        mp_out_bytes(o, s);
 }
 
 void mp_out_ms(struct mp_out *o, mp_duration d)

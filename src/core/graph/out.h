@@ -6,6 +6,8 @@
 #include "src/base/time.h"
 #include "src/wire/msgpack.h"
 
+#define MP_OUT_SHORT_MAX 31 /* bytes of a string whose length fits into its first byte */
+
 struct mp_out {
     struct mp_buf *b;
     enum mp_err err;
@@ -16,28 +18,72 @@ static inline struct mp_out mp_out_of(struct mp_buf *b)
     return (struct mp_out){.b = b, .err = MP_OK};
 }
 
+/* Room for `size` more bytes, which then count as written; NULL after an error. Records are mostly
+ * short keys and numbers: writing them in one go is what makes a step cheap to tell about. */
+static inline uint8_t *mp_out_room(struct mp_out *o, size_t size)
+{
+    if (o->err == MP_OK)
+        o->err = mp_buf_reserve(o->b, size);
+    if (o->err != MP_OK)
+        return NULL;
+    uint8_t *at = o->b->data + o->b->size;
+    o->b->size += size;
+    return at;
+}
+
 /* MessagePack */
-void mp_out_nil(struct mp_out *o);
-void mp_out_bool(struct mp_out *o, bool v);
+static inline void mp_out_nil(struct mp_out *o)
+{
+    uint8_t *at = mp_out_room(o, 1);
+    if (at)
+        *at = 0xc0;
+}
+static inline void mp_out_bool(struct mp_out *o, bool v)
+{
+    uint8_t *at = mp_out_room(o, 1);
+    if (at)
+        *at = v ? 0xc3 : 0xc2;
+}
 void mp_out_uint(struct mp_out *o, uint64_t v);
 void mp_out_float(struct mp_out *o, double v);
 void mp_out_str(struct mp_out *o, struct mp_slice s);
-/* Inline, so that the lengths of keys are known when this is compiled. */
+/* A key, mostly: where it is known when this is compiled, it is two stores. */
 static inline void mp_out_text(struct mp_out *o, const char *text)
 {
-    mp_out_str(o, mp_slice_str(text));
+    size_t size = strlen(text);
+    if (!__builtin_constant_p(size) || size > MP_OUT_SHORT_MAX) {
+        mp_out_str(o, mp_slice_of(text, size));
+        return;
+    }
+    uint8_t *at = mp_out_room(o, 1 + size);
+    if (!at)
+        return;
+    *at = (uint8_t)(0xa0 | size);
+    memcpy(at + 1, text, size);
 }
 /* An empty slice is nil. */
-void mp_out_str_or_nil(struct mp_out *o, struct mp_slice s);
+static inline void mp_out_str_or_nil(struct mp_out *o, struct mp_slice s)
+{
+    if (s.size == 0)
+        mp_out_nil(o);
+    else
+        mp_out_str(o, s);
+}
 void mp_out_array(struct mp_out *o, uint32_t count);
 void mp_out_map(struct mp_out *o, uint32_t pairs);
+void mp_out_bytes(struct mp_out *o, struct mp_slice s);
 /* An encoded value; nil for an empty slice. */
-void mp_out_raw(struct mp_out *o, struct mp_slice s);
+static inline void mp_out_raw(struct mp_out *o, struct mp_slice s)
+{
+    if (s.size == 0)
+        mp_out_nil(o);
+    else
+        mp_out_bytes(o, s);
+}
 /* Milliseconds, rounded to a microsecond. */
 void mp_out_ms(struct mp_out *o, mp_duration d);
 
 /* Plain text: %s a struct mp_slice (cut if it is long), %t a const char *, %u a uint64_t. */
 void mp_out_say(struct mp_out *o, const char *format, ...);
-void mp_out_bytes(struct mp_out *o, struct mp_slice s);
 /* A number as text: integers whole, others with at most six decimals. */
 void mp_out_number(struct mp_out *o, double v);

@@ -59,13 +59,26 @@ uint32_t mp_graph_level_pairs(const struct mp_graph *g)
     return g->count > MP_TRACE_AVAILABLE_STEPS ? 7 : 8;
 }
 
-static void put_available(struct mp_graph *g, struct mp_out *o, uint32_t count, uint32_t end)
+/* Names that were written: those of the next level come behind them. */
+struct available {
+    size_t at; /* in the buffer */
+    size_t size;
+    uint32_t end; /* in by_level */
+};
+
+static void put_available(struct mp_graph *g, struct mp_out *o, struct available *a, uint32_t count,
+                          uint32_t end)
 {
     mp_out_text(o, "available");
     mp_out_array(o, count);
-    for (uint32_t i = 0; i < end; i++)
+    size_t at = o->b->size;
+    uint8_t *names = mp_out_room(o, a->size);
+    if (names)
+        memcpy(names, o->b->data + a->at, a->size);
+    for (uint32_t i = a->end; i < end; i++)
         if (g->steps[g->by_level[i]].state == MP_GRAPH_DONE)
             mp_out_str(o, g->steps[g->by_level[i]].name);
+    *a = (struct available){.at = at, .size = o->b->size - at, .end = end};
 }
 
 /* From the first start to the last end among a level's steps. */
@@ -93,7 +106,8 @@ uint32_t mp_graph_count_done(const struct mp_graph *g, uint32_t level)
 }
 
 /* `before` succeeded in the levels before this one. */
-static void put_level(struct mp_graph *g, struct mp_out *o, uint32_t level, uint32_t before)
+static void put_level(struct mp_graph *g, struct mp_out *o, uint32_t level, uint32_t before,
+                      struct available *a)
 {
     uint32_t first = g->level_first[level];
     uint32_t end = g->level_first[level + 1];
@@ -117,7 +131,7 @@ static void put_level(struct mp_graph *g, struct mp_out *o, uint32_t level, uint
         mp_graph_put_result(o, s);
     }
     if (g->count <= MP_TRACE_AVAILABLE_STEPS)
-        put_available(g, o, before + done, end);
+        put_available(g, o, a, before + done, end);
     mp_out_text(o, "available_count");
     mp_out_uint(o, before + done);
     mp_out_text(o, "progress");
@@ -130,7 +144,8 @@ void mp_graph_put_level(struct mp_graph *g, struct mp_out *o, uint32_t level, ui
 {
     for (uint32_t k = 0; g->has_rerun && k < level; k++)
         before = (k == 0 ? 0 : before) + mp_graph_count_done(g, k);
-    put_level(g, o, level, before);
+    struct available none = {0};
+    put_level(g, o, level, before, &none);
 }
 
 /* Complete levels, and on up to the last one where something has begun. */
@@ -147,12 +162,13 @@ static void put_levels(struct mp_graph *g, struct mp_out *o)
 {
     uint32_t shown = count_shown(g);
     uint32_t before = 0;
+    struct available available = {0};
     mp_out_text(o, "levels");
     mp_out_array(o, shown);
     for (uint32_t k = 0; k < shown; k++) {
         bool is_complete = k < g->levels_done;
         mp_out_map(o, mp_graph_level_pairs(g) + !is_complete);
-        put_level(g, o, k, before);
+        put_level(g, o, k, before, &available);
         if (!is_complete) {
             mp_out_text(o, "complete");
             mp_out_bool(o, false);

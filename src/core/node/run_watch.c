@@ -1,7 +1,9 @@
 /* Who watches runs. A watcher has its place in the run's log of events and is told what it lacks,
  * as fast as its connection takes it: so a slow one lags behind, a late one catches up, and neither
- * costs the run anything. Events are made when they are told, once for all who are told in one
- * step. A watcher's last word is the run object, once it has had all events. */
+ * costs the run anything. What happens within a millisecond of the last telling is told together,
+ * so that short steps do not cost their watchers a wake-up each. Events are made when they are
+ * told, once for all who are told in one step. A watcher's last word is the run object, once it has
+ * had all events. */
 #include "src/base/assert.h"
 #include "src/base/limits.h"
 #include "src/core/node/runs_internal.h"
@@ -138,6 +140,12 @@ static bool may_be_told(const struct mp_node *n, const struct mp_node_watch *w)
     return !w->is_paused && (n->high.size == 0 || find_high(n, w->client) == MP_NODE_NONE);
 }
 
+/* When one that had been told everything may be told more: at the run's end at once. */
+static mp_time told_next_at(const struct mp_node_run *run, const struct mp_node_watch *w)
+{
+    return run->is_over || w->told_at == 0 ? 0 : mp_time_add(w->told_at, MP_MS(MP_WATCH_GATHER_MS));
+}
+
 static void tell_one(struct mp_node *n, struct mp_node_watch *w, struct mp_slice event)
 {
     if (w->told_in != n->steps) {
@@ -155,21 +163,42 @@ static void tell_one(struct mp_node *n, struct mp_node_watch *w, struct mp_slice
 }
 
 /* False: memory is out. */
-static bool tell_events(struct mp_node *n, struct mp_node_run *run)
+static bool tell_all(struct mp_node *n, struct mp_node_run *run, struct mp_node_watch *w,
+                     struct made *made)
+{
+    uint64_t last = mp_graph_event_count(run->graph);
+    while (w->next <= last && may_be_told(n, w) && !is_enough(n, w)) {
+        struct mp_slice event = {0};
+        if (mp_node_make_room(n))
+            event = event_of(n, run, w->next, made);
+        if (event.size == 0)
+            return false;
+        tell_one(n, w, event);
+    }
+    return true;
+}
+
+/* False: memory is out. */
+static bool tell_events(struct mp_node *n, mp_time now, struct mp_node_run *run)
 {
     uint32_t count;
     struct made made = {0};
     struct mp_node_watch *all = watches_of(run, &count);
     uint64_t last = mp_graph_event_count(run->graph);
-    for (uint32_t i = 0; i < count; i++)
-        while (all[i].next <= last && may_be_told(n, &all[i]) && !is_enough(n, &all[i])) {
-            struct mp_slice event = {0};
-            if (mp_node_make_room(n))
-                event = event_of(n, run, all[i].next, &made);
-            if (event.size == 0)
-                return false;
-            tell_one(n, &all[i], event);
+    for (uint32_t i = 0; i < count; i++) {
+        struct mp_node_watch *w = &all[i];
+        mp_time at = told_next_at(run, w);
+        if (w->next > last)
+            continue;
+        if (now < at) {
+            tell_again(n, at);
+            continue;
         }
+        if (!tell_all(n, run, w, &made))
+            return false;
+        if (w->next > last)
+            w->told_at = now;
+    }
     return true;
 }
 
@@ -197,7 +226,7 @@ void mp_node_watch_tell(struct mp_node *n, mp_time now, struct mp_node_run *run)
     if (count == 0 || run->is_dead)
         return;
     mp_assert(run->is_begun);
-    if (!tell_events(n, run)) {
+    if (!tell_events(n, now, run)) {
         tell_again(n, mp_time_add(now, MP_MS(MP_WATCH_AGAIN_MS)));
         return;
     }

@@ -61,6 +61,7 @@ struct mp_node_watch {
     uint64_t next;    /* seq of the event to be told next */
     bool is_follow;   /* the one who began the run, and waits for its end */
     bool is_paused;   /* it is told no events, which stay here for when it asks anew */
+    mp_time told_at;  /* when last; 0: never */
     uint64_t told_in; /* number of the step in which `told_bytes` were told */
     size_t told_bytes;
 };

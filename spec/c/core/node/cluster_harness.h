@@ -64,6 +64,7 @@ struct spec_conn {
 };
 
 struct spec_reply {
+    mp_time at;
     uint64_t client;
     uint64_t id;
     uint8_t frame;
@@ -316,8 +317,11 @@ static inline void cluster_reply(struct spec_cluster *c, uint32_t node,
     if (k->is_gone[1])
         cluster_error(c, "an answer to a client that is gone");
     struct spec_reply *r = &c->replies[c->reply_count++];
-    *r = (struct spec_reply){
-        .client = e->client, .id = e->id, .frame = e->frame, .size = e->payload.bytes.size};
+    *r = (struct spec_reply){.at = c->now,
+                             .client = e->client,
+                             .id = e->id,
+                             .frame = e->frame,
+                             .size = e->payload.bytes.size};
     r->data = (uint8_t *)malloc(r->size + 1);
     if (r->size != 0)
         memcpy(r->data, e->payload.bytes.data, r->size);

@@ -183,6 +183,16 @@ static inline int64_t seq_of(const struct spec_reply *r)
     return seq;
 }
 
+/* Since the run began. */
+static inline mp_duration at_of(const struct spec_reply *r)
+{
+    double ms = 0;
+    struct mp_slice value;
+    assert_int_equal(mp_mp_map_get(cluster_bytes(r), mp_slice_str("at_ms"), &value), MP_OK);
+    assert_int_equal(mp_mp_get_number(value, &ms), MP_OK);
+    return (mp_duration)(ms * 1e6 + 0.5);
+}
+
 /* How many events a request was told: in order, without gaps, from `first` on, and none behind its
  * answer. */
 static inline uint32_t events_from(struct spec_cluster *c, uint64_t client, uint64_t id,

@@ -580,6 +580,37 @@ static void a_follower_is_told_the_end_behind_the_events(void **state)
     cluster_end(c);
 }
 
+/* Short steps do not cost their watcher a wake-up each, and none waits longer than that. */
+static void what_happens_within_a_millisecond_is_told_together(void **state)
+{
+    (void)state;
+    uint64_t clients[3];
+    struct spec_cluster *c = begin(clients);
+    mp_time began_at = c->now;
+    begin_with(c, clients[0], 1,
+               GRAPH(STEP("x", "echo", "a", "1") "," STEP("y", "echo", "b", REF("x")) "," STEP(
+                   "z", "slow", "a", REF("y"))),
+               "{\"follow\":true}");
+    cluster_run(c, MP_MS(20));
+    uint32_t count = events(c, clients[0], 1);
+    assert_int_equal(count, 8); /* z has started */
+    uint32_t tellings = 1;
+    assert_int_equal(event_of(c, clients[0], 1, 1)->at, began_at);
+    for (uint32_t i = 2; i <= count; i++) {
+        mp_time before = event_of(c, clients[0], 1, i - 1)->at;
+        mp_time at = event_of(c, clients[0], 1, i)->at;
+        assert_true(at == before || at >= before + MP_MS(1));
+        assert_true(at <= began_at + at_of(event_of(c, clients[0], 1, i)) + MP_MS(1));
+        tellings += at != before;
+    }
+    assert_int_equal(tellings, 2);
+    mp_time ends_at = c->now;
+    finish(c, 0);
+    assert_true(events(c, clients[0], 1) > count);
+    assert_int_equal(cluster_answer(c, clients[0], 1)->at, ends_at);
+    cluster_end(c);
+}
+
 static void a_refused_run_leaves_no_watcher(void **state)
 {
     (void)state;
@@ -637,6 +668,7 @@ int main(void)
         cmocka_unit_test(what_is_told_in_one_step_is_bounded),
         cmocka_unit_test(a_watch_that_ends_leaves_the_run_alone),
         cmocka_unit_test(a_follower_is_told_the_end_behind_the_events),
+        cmocka_unit_test(what_happens_within_a_millisecond_is_told_together),
         cmocka_unit_test(a_refused_run_leaves_no_watcher),
         cmocka_unit_test(watchers_are_bounded),
     };
