@@ -127,6 +127,7 @@ struct mp_membership {
     bool is_short; /* memory ran out in this step */
     bool is_full_told;
     bool is_settled;
+    uint32_t changes;   /* of the table: see mp_membership_changes() */
     mp_time settled_at; /* MP_NEVER: nobody met yet */
     mp_time base;       /* of stamps */
     mp_time last;       /* step */

@@ -275,6 +275,7 @@ enum mp_err mp_swim_add(struct mp_membership *m, mp_time now, const struct mp_go
     mp_assert(m->index[slot] == 0);
     m->index[slot] = n + 1;
     m->used++;
+    m->changes++;
     enter(m, now, n, s->age_s);
     mp_swim_sum_add(m, n);
     if (mp_swim_is_visible(m, n))
@@ -317,6 +318,7 @@ enum mp_err mp_swim_move(struct mp_membership *m, mp_time now, uint32_t n,
     e->state = (uint8_t)s->state;
     e->bits = (uint8_t)((e->bits & ~(MP_SWIM_FLAGS | MP_SWIM_AGED)) | flags);
     put_address(m, n, &s->addr);
+    m->changes++;
     if (!is_staying)
         enter(m, now, n, s->age_s);
     mp_swim_sum_add(m, n);
@@ -337,6 +339,7 @@ void mp_swim_drop(struct mp_membership *m, uint32_t n)
     *e = (struct mp_swim_member){.state = MP_SWIM_FREE, .record = m->freed_first};
     m->freed_first = n;
     m->used--;
+    m->changes++;
 }
 
 uint32_t mp_swim_random_live(struct mp_membership *m, uint32_t but)
@@ -389,6 +392,11 @@ uint32_t mp_membership_find(const struct mp_membership *m, struct mp_slice name)
 {
     uint32_t n = mp_swim_find(m, name);
     return n != MP_MEMBER_NONE && mp_swim_is_visible(m, n) ? n : MP_MEMBER_NONE;
+}
+
+uint32_t mp_membership_changes(const struct mp_membership *m)
+{
+    return m->changes;
 }
 
 uint32_t mp_membership_live_count(const struct mp_membership *m)
