@@ -60,9 +60,12 @@ enum mp_err mp_heap_set(struct mp_heap *h, uint32_t *place, uint32_t key, mp_tim
     uint32_t i = place[key];
     if (i != MP_HEAP_NONE) {
         mp_assert(i < h->count && h->entries[i].key == key);
+        mp_time before = h->entries[i].at;
         h->entries[i].at = at;
-        sift_up(h, place, i);
-        sift_down(h, place, place[key]);
+        if (at < before)
+            sift_up(h, place, i);
+        else if (at > before)
+            sift_down(h, place, i);
         return MP_OK;
     }
     if (h->count == h->capacity) {
@@ -91,15 +94,12 @@ void mp_heap_remove(struct mp_heap *h, uint32_t *place, uint32_t key)
     h->count--;
     if (i == h->count)
         return;
-    uint32_t moved = h->entries[h->count].key;
+    struct mp_heap_entry removed = h->entries[i];
     put(h, place, i, h->entries[h->count]);
-    sift_up(h, place, i);
-    sift_down(h, place, place[moved]);
-}
-
-mp_time mp_heap_first(const struct mp_heap *h)
-{
-    return h->count == 0 ? MP_NEVER : h->entries[0].at;
+    if (is_before(h->entries[i], removed))
+        sift_up(h, place, i);
+    else
+        sift_down(h, place, i);
 }
 
 bool mp_heap_pop(struct mp_heap *h, uint32_t *place, mp_time now, uint32_t *key)
