@@ -248,6 +248,8 @@ uint32_t mp_swim_random(struct mp_membership *m, uint32_t below);
 /* --- table.c --- */
 struct mp_slice mp_swim_name(const struct mp_membership *m, uint32_t n);
 struct mp_address mp_swim_address(const struct mp_membership *m, uint32_t n);
+/* Whether that is its address. */
+bool mp_swim_is_at(const struct mp_membership *m, uint32_t n, const struct mp_address *addr);
 uint32_t mp_swim_find(const struct mp_membership *m, struct mp_slice name);
 uint32_t mp_swim_stamp(const struct mp_membership *m, mp_time t);
 bool mp_swim_is_live(const struct mp_membership *m, uint32_t n);

@@ -31,6 +31,12 @@ struct mp_address mp_swim_address(const struct mp_membership *m, uint32_t n)
     return addr;
 }
 
+bool mp_swim_is_at(const struct mp_membership *m, uint32_t n, const struct mp_address *addr)
+{
+    const uint8_t *record = m->arena + m->members[n].record;
+    return mp_slice_equal(mp_slice_of(record + 2 + record[0], record[1]), mp_address_slice(addr));
+}
+
 /* The slot of the index that holds name, or the empty one where it would go. */
 static uint32_t find_slot(const struct mp_membership *m, struct mp_slice name)
 {
@@ -303,12 +309,11 @@ enum mp_err mp_swim_move(struct mp_membership *m, mp_time now, uint32_t n,
         reserve_arena(m, 2u + MP_NODE_NAME_BYTES_MAX + MP_ADDRESS_BYTES_MAX) != MP_OK)
         return MP_ENOMEM;
     struct mp_swim_member *e = &m->members[n];
-    struct mp_address old = mp_swim_address(m, n);
     uint8_t flags = s->flags & MP_SWIM_FLAGS;
     bool was_visible = mp_swim_is_visible(m, n);
     bool is_same_state = e->state == s->state;
     bool is_changed = !is_same_state || e->generation != s->generation ||
-                      (e->bits & MP_SWIM_FLAGS) != flags || !mp_address_equal(&old, &s->addr);
+                      (e->bits & MP_SWIM_FLAGS) != flags || !mp_swim_is_at(m, n, &s->addr);
     mp_swim_sum_remove(m, n);
     bool is_staying = is_same_state && e->state != MP_GOSSIP_SUSPECT;
     if (!is_staying)
