@@ -698,6 +698,9 @@ static void work_one(struct mp_node *n, mp_time now, const struct mp_node_work *
 /* What was put off, until there is no more; it may put more off. */
 static void work_off(struct mp_node *n, mp_time now)
 {
+    if (n->work_count == 0 && !n->has_announce && !n->is_catalog_changed &&
+        !mp_node_topics_are_due(n))
+        return;
     do {
         while (n->work_first < n->work_count) {
             const struct mp_node_work work = n->work[n->work_first++];
