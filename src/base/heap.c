@@ -3,9 +3,10 @@
 
 #include "src/base/assert.h"
 
+/* Without a branch: which of two children is the earlier one cannot be predicted. */
 static bool is_before(struct mp_heap_entry a, struct mp_heap_entry b)
 {
-    return a.at < b.at || (a.at == b.at && a.key < b.key);
+    return (a.at < b.at) | ((a.at == b.at) & (a.key < b.key));
 }
 
 static void put(struct mp_heap *h, uint32_t *place, uint32_t i, struct mp_heap_entry e)
@@ -31,8 +32,8 @@ static void sift_down(struct mp_heap *h, uint32_t *place, uint32_t i)
         uint32_t child = 2 * i + 1;
         if (child >= h->count)
             break;
-        if (child + 1 < h->count && is_before(h->entries[child + 1], h->entries[child]))
-            child++;
+        if (child + 1 < h->count)
+            child += is_before(h->entries[child + 1], h->entries[child]);
         if (!is_before(h->entries[child], e))
             break;
         put(h, place, i, h->entries[child]);
