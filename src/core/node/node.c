@@ -832,10 +832,7 @@ uint32_t mp_node_deploy_count(const struct mp_node *n)
 
 uint32_t mp_node_release_count(const struct mp_node *n)
 {
-    uint32_t count = 0;
-    for (uint32_t i = 1; i < n->release_capacity; i++)
-        count += n->releases[i].is_used;
-    return count;
+    return n->release_count - 1; /* number 0 is no release */
 }
 
 uint32_t mp_node_unit_count(const struct mp_node *n)

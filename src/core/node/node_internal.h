@@ -454,6 +454,7 @@ struct mp_node {
     uint32_t held_count;
     uint32_t unit_capacity;
     uint32_t release_capacity;
+    uint32_t release_count;  /* in use, number 0 included */
     uint32_t release;        /* of calls that begin here */
     uint32_t release_wanted; /* what is live by the history: it is taken up once it is open */
     uint32_t deploy_count;   /* under way */
