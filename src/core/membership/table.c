@@ -17,12 +17,6 @@ static uint64_t name_hash(struct mp_slice name)
     return mp_slice_hash(name, 0);
 }
 
-struct mp_slice mp_swim_name(const struct mp_membership *m, uint32_t n)
-{
-    const uint8_t *record = m->arena + m->members[n].record;
-    return mp_slice_of(record + 2, record[0]);
-}
-
 struct mp_address mp_swim_address(const struct mp_membership *m, uint32_t n)
 {
     const uint8_t *record = m->arena + m->members[n].record;
@@ -56,16 +50,6 @@ uint32_t mp_swim_stamp(const struct mp_membership *m, mp_time t)
 {
     uint64_t stamp = t <= m->base ? 0 : (t - m->base) >> STAMP_SHIFT;
     return stamp > UINT32_MAX ? UINT32_MAX : (uint32_t)stamp;
-}
-
-bool mp_swim_is_live(const struct mp_membership *m, uint32_t n)
-{
-    return m->members[n].state <= MP_GOSSIP_SUSPECT;
-}
-
-bool mp_swim_is_visible(const struct mp_membership *m, uint32_t n)
-{
-    return m->members[n].state < MP_SWIM_FORGOTTEN;
 }
 
 static mp_time since(const struct mp_membership *m, uint32_t n)
