@@ -3,9 +3,10 @@
 
 #include "src/base/assert.h"
 
+/* Without a branch: which of two children is the earlier one cannot be predicted. */
 static bool is_before(struct mp_heap_entry a, struct mp_heap_entry b)
 {
-    return a.at < b.at || (a.at == b.at && a.key < b.key);
+    return (a.at < b.at) | ((a.at == b.at) & (a.key < b.key));
 }
 
 static void put(struct mp_heap *h, uint32_t *place, uint32_t i, struct mp_heap_entry e)
@@ -31,8 +32,8 @@ static void sift_down(struct mp_heap *h, uint32_t *place, uint32_t i)
         uint32_t child = 2 * i + 1;
         if (child >= h->count)
             break;
-        if (child + 1 < h->count && is_before(h->entries[child + 1], h->entries[child]))
-            child++;
+        if (child + 1 < h->count)
+            child += is_before(h->entries[child + 1], h->entries[child]);
         if (!is_before(h->entries[child], e))
             break;
         put(h, place, i, h->entries[child]);
@@ -60,9 +61,12 @@ enum mp_err mp_heap_set(struct mp_heap *h, uint32_t *place, uint32_t key, mp_tim
     uint32_t i = place[key];
     if (i != MP_HEAP_NONE) {
         mp_assert(i < h->count && h->entries[i].key == key);
+        mp_time before = h->entries[i].at;
         h->entries[i].at = at;
-        sift_up(h, place, i);
-        sift_down(h, place, place[key]);
+        if (at < before)
+            sift_up(h, place, i);
+        else if (at > before)
+            sift_down(h, place, i);
         return MP_OK;
     }
     if (h->count == h->capacity) {
@@ -91,15 +95,12 @@ void mp_heap_remove(struct mp_heap *h, uint32_t *place, uint32_t key)
     h->count--;
     if (i == h->count)
         return;
-    uint32_t moved = h->entries[h->count].key;
+    struct mp_heap_entry removed = h->entries[i];
     put(h, place, i, h->entries[h->count]);
-    sift_up(h, place, i);
-    sift_down(h, place, place[moved]);
-}
-
-mp_time mp_heap_first(const struct mp_heap *h)
-{
-    return h->count == 0 ? MP_NEVER : h->entries[0].at;
+    if (is_before(h->entries[i], removed))
+        sift_up(h, place, i);
+    else
+        sift_down(h, place, i);
 }
 
 bool mp_heap_pop(struct mp_heap *h, uint32_t *place, mp_time now, uint32_t *key)

@@ -36,6 +36,14 @@ MP_MUST_USE enum mp_err mp_heap_set(struct mp_heap *h, uint32_t *place, uint32_t
 /* Removes key if it is in the heap. */
 void mp_heap_remove(struct mp_heap *h, uint32_t *place, uint32_t key);
 /* The earliest time, or MP_NEVER. */
-mp_time mp_heap_first(const struct mp_heap *h);
+static inline mp_time mp_heap_first(const struct mp_heap *h)
+{
+    return h->count == 0 ? MP_NEVER : h->entries[0].at;
+}
+/* The key that is due then, of a heap that is not empty. */
+static inline uint32_t mp_heap_first_key(const struct mp_heap *h)
+{
+    return h->entries[0].key;
+}
 /* Takes the earliest key if it is due at `now`; false if none is. */
 bool mp_heap_pop(struct mp_heap *h, uint32_t *place, mp_time now, uint32_t *key);

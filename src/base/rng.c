@@ -19,10 +19,10 @@ uint64_t mp_rng_next(struct mp_rng *r)
 uint64_t mp_rng_below(struct mp_rng *r, uint64_t bound)
 {
     mp_assert(bound > 0);
-    uint64_t reject = (0 - bound) % bound;
-    for (;;) {
-        uint64_t x = mp_rng_next(r);
-        if (x >= reject)
-            return x % bound;
-    }
+    /* The lowest 2^64 mod bound numbers are drawn again. They are below bound: nearly never is it
+     * worth a division to know how many they are. */
+    uint64_t x = mp_rng_next(r);
+    while (x < bound && x < (0 - bound) % bound)
+        x = mp_rng_next(r);
+    return x % bound;
 }

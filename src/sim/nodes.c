@@ -256,6 +256,8 @@ void mp_world_node_start(struct mp_world *w, struct mp_world_node *n)
     char name[16];
     mp_world_log(w, n, "starts as", mp_world_name_of(n->name, name));
     n->drained = 0;
+    n->changes_seen = 0;
+    n->unseen = 0;
     n->last_live = 0;
     if (n->views)
         memset(n->views, 0, n->view_capacity * sizeof(*n->views));

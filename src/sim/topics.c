@@ -99,8 +99,9 @@ struct mp_world_topics {
     uint32_t span_count;
     uint32_t span_capacity;
     struct mp_world_topic_span *spans;
-    uint8_t *is_gone;   /* by node and other node: a span is open */
-    uint64_t *last_seq; /* by node, in this life of it: */
+    uint8_t *is_gone;       /* by node and other node: a span is open */
+    uint32_t *changes_seen; /* by node: of its members, when it was looked at */
+    uint64_t *last_seq;     /* by node, in this life of it: */
     uint32_t *last_boot;
     struct mp_world_client *publishers; /* by node: a connection of one */
     bool is_over;                       /* nobody subscribes any more */
@@ -119,6 +120,7 @@ void mp_world_topics_init(struct mp_world *w)
     struct mp_world_topics *t = (struct mp_world_topics *)mp_world_take(w, sizeof(*t));
     w->topics = t;
     t->is_gone = (uint8_t *)mp_world_take(w, (size_t)w->node_count * w->node_count);
+    t->changes_seen = (uint32_t *)mp_world_take(w, w->node_count * sizeof(*t->changes_seen));
     t->last_seq = (uint64_t *)mp_world_take(w, w->node_count * sizeof(*t->last_seq));
     t->last_boot = (uint32_t *)mp_world_take(w, w->node_count * sizeof(*t->last_boot));
     t->publishers =
@@ -140,6 +142,7 @@ void mp_world_topics_fini(struct mp_world *w)
     mp_alloc_free(w->alloc, t->messages, t->message_capacity * sizeof(*t->messages));
     mp_alloc_free(w->alloc, t->spans, t->span_capacity * sizeof(*t->spans));
     mp_alloc_free(w->alloc, t->is_gone, (size_t)w->node_count * w->node_count);
+    mp_alloc_free(w->alloc, t->changes_seen, w->node_count * sizeof(*t->changes_seen));
     mp_alloc_free(w->alloc, t->last_seq, w->node_count * sizeof(*t->last_seq));
     mp_alloc_free(w->alloc, t->last_boot, w->node_count * sizeof(*t->last_boot));
     mp_alloc_free(w->alloc, t->publishers, w->node_count * sizeof(*t->publishers));
@@ -248,6 +251,7 @@ void mp_world_topics_node_ended(struct mp_world *w, const struct mp_world_node *
     }
     for (uint32_t i = 0; i < w->node_count; i++)
         t->is_gone[n->number * w->node_count + i] = 0;
+    t->changes_seen[n->number] = 0;
 }
 
 /* Looks whom a node takes for dead, or does not know. */
@@ -256,6 +260,10 @@ void mp_world_topics_watch(struct mp_world *w, const struct mp_world_node *n)
     struct mp_world_topics *t = w->topics;
     if (!t || is_in_order(w))
         return;
+    uint32_t changes = mp_membership_changes(mp_node_membership(n->node));
+    if (t->changes_seen[n->number] == changes)
+        return;
+    t->changes_seen[n->number] = changes;
     for (uint32_t i = 0; i < w->node_count; i++) {
         struct mp_member_info info;
         uint8_t *is_gone = &t->is_gone[n->number * w->node_count + i];

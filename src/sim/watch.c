@@ -1,5 +1,6 @@
 /* Promises that concern several nodes: what they know of each other, where calls go, and that all
- * agree in the end. A small world is looked through after each step, a larger one bit by bit. */
+ * agree in the end. A small world is looked through after each step, a larger one bit by bit; where
+ * a node's members are as they were when all of them were looked at, there is nothing to see. */
 #include "src/base/assert.h"
 #include "src/sim/world_internal.h"
 #include "src/wire/frame.h"
@@ -43,6 +44,14 @@ static bool is_older(const struct mp_member_info *info, const struct mp_world_vi
     return (uint8_t)info->state < than->state;
 }
 
+/* What the member never said counts in each step that it is listed. */
+static void break_word(struct mp_world *w, struct mp_world_node *n, const char *what,
+                       uint64_t number)
+{
+    mp_world_violation(w, "own-word", what, number);
+    n->changes_seen = 0;
+}
+
 static void look_at(struct mp_world *w, struct mp_world_node *n, uint32_t member)
 {
     struct mp_member_info info;
@@ -50,15 +59,14 @@ static void look_at(struct mp_world *w, struct mp_world_node *n, uint32_t member
         return;
     uint32_t name = mp_world_name_in(w, info.name);
     if (name == MP_WORLD_NONE) {
-        mp_world_violation(w, "own-word", "a member that never was is listed by node", n->number);
+        break_word(w, n, "a member that never was is listed by node", n->number);
         return;
     }
     n->views = (struct mp_world_view *)mp_world_grow(w, n->views, &n->view_capacity, name + 1,
                                                      sizeof(*n->views));
     struct mp_world_view *v = &n->views[name];
     if (member != MP_MEMBER_SELF && !was_said(&w->names[name], &info))
-        mp_world_violation(w, "own-word", "a node heard what the member itself never said: member",
-                           name + 1u);
+        break_word(w, n, "a node heard what the member itself never said: member", name + 1u);
     if (v->is_there && member != MP_MEMBER_SELF && is_older(&info, v))
         mp_world_violation(w, "views", "what a node knew of a member went back: member", name + 1u);
     *v = (struct mp_world_view){.generation = info.generation,
@@ -71,6 +79,7 @@ static void look_at(struct mp_world *w, struct mp_world_node *n, uint32_t member
 static void look_at_all(struct mp_world *w, struct mp_world_node *n)
 {
     n->view_cursor++;
+    n->unseen = 0;
     for (uint32_t i = 0; i < mp_membership_end(mp_node_membership(n->node)); i++)
         look_at(w, n, i);
     for (uint32_t i = 0; i < n->view_capacity; i++) {
@@ -87,8 +96,12 @@ static void look_at_all(struct mp_world *w, struct mp_world_node *n)
 static void look_at_some(struct mp_world *w, struct mp_world_node *n)
 {
     uint32_t end = mp_membership_end(mp_node_membership(n->node));
-    for (uint32_t i = 0; i < MEMBERS_A_STEP && i < end; i++)
-        look_at(w, n, n->view_cursor++ % end);
+    for (uint32_t i = 0; i < MEMBERS_A_STEP && i < end; i++, n->view_cursor++) {
+        if (n->unseen == 0)
+            continue;
+        n->unseen--;
+        look_at(w, n, n->view_cursor % end);
+    }
 }
 
 bool mp_world_view(const struct mp_world_node *n, uint32_t name, struct mp_member_info *info)
@@ -144,17 +157,20 @@ void mp_world_watch_step(struct mp_world *w, struct mp_world_node *n)
     if (w->cfg.nodes == 1)
         return;
     const struct mp_membership *m = mp_node_membership(n->node);
-    if (mp_membership_get(m, MP_MEMBER_SELF, &self))
-        put_word(w, n->name, self.generation, self.incarnation);
-    uint32_t live = mp_membership_live_count(m);
-    if (live < n->last_live)
-        find_false_deaths(w, n);
-    n->last_live = live;
+    if (mp_membership_changes(m) != n->changes_seen) {
+        n->changes_seen = mp_membership_changes(m);
+        n->unseen = mp_membership_end(m);
+        if (mp_membership_get(m, MP_MEMBER_SELF, &self))
+            put_word(w, n->name, self.generation, self.incarnation);
+        if (mp_membership_live_count(m) < n->last_live)
+            find_false_deaths(w, n);
+        n->last_live = mp_membership_live_count(m);
+    }
     mp_world_topics_watch(w, n);
-    if (w->cfg.nodes <= WHOLE_UP_TO)
-        look_at_all(w, n);
-    else if (w->cfg.nodes <= PARTLY_UP_TO)
+    if (w->cfg.nodes > WHOLE_UP_TO && w->cfg.nodes <= PARTLY_UP_TO)
         look_at_some(w, n);
+    else if (w->cfg.nodes <= WHOLE_UP_TO && n->unseen != 0)
+        look_at_all(w, n);
 }
 
 /* --- where calls go --- */

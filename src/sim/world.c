@@ -328,8 +328,8 @@ void mp_world_run(struct mp_world *w, mp_time until)
             w->steps_at_now = 0;
         }
         uint32_t key;
-        if (mp_heap_pop(&w->timers, w->timer_places, w->now, &key)) {
-            mp_world_step(w, &w->nodes[key], &timer);
+        if (due <= w->now) { /* the step sets the node's timer anew */
+            mp_world_step(w, &w->nodes[mp_heap_first_key(&w->timers)], &timer);
         } else if (mp_heap_pop(&w->heap, w->places, w->now, &key)) {
             const struct mp_world_happening h = take_happening(w, key);
             happen(w, &h);

@@ -373,7 +373,9 @@ struct mp_world_node {
     mp_duration lag_longest;
     mp_time falsely_dead_until; /* others who say so too are not counted */
     uint32_t drained;
-    uint32_t last_live; /* members alive at the last step */
+    uint32_t changes_seen; /* by its membership, as of the last look */
+    uint32_t unseen;       /* members to look at since then */
+    uint32_t last_live;    /* members alive at the last step */
     uint32_t view_cursor;
     uint32_t modules;   /* bits: of mp_world_modules[] */
     uint32_t resources; /* bits */

@@ -35,23 +35,24 @@ static bool take_fixed(struct mp_slice *s, unsigned size, uint64_t *out)
 
 static bool take_byte(struct mp_slice *s, uint8_t *out)
 {
-    uint64_t v;
-    if (!take_fixed(s, 1, &v))
+    if (s->size == 0)
         return false;
-    *out = (uint8_t)v;
+    *out = s->data[0];
+    *s = mp_slice_of(s->data + 1, s->size - 1);
     return true;
 }
 
 static bool take_number(struct mp_slice *s, uint64_t max, uint64_t *out)
 {
     uint64_t v = 0;
-    for (unsigned i = 0; i < 10 && i < s->size; i++) {
-        uint64_t bits = s->data[i] & 0x7fu;
-        if (i == 9 && bits > 1)
-            return false;
-        v |= bits << (7 * i);
-        if ((s->data[i] & 0x80u) != 0)
+    size_t size = s->size < 10 ? s->size : 10;
+    for (size_t i = 0; i < size; i++) {
+        uint64_t byte = s->data[i];
+        v |= (byte & 0x7fu) << (7 * i);
+        if (byte >= 0x80u)
             continue;
+        if (i == 9 && byte > 1)
+            return false; /* beyond 64 bits */
         *s = mp_slice_of(s->data + i + 1, s->size - i - 1);
         *out = v;
         return v <= max;
@@ -209,8 +210,9 @@ static void put_bytes(struct mp_gossip_writer *w, struct mp_slice s)
 {
     mp_assert(s.size <= UINT8_MAX);
     put_byte(w, (uint8_t)s.size);
-    for (size_t i = 0; i < s.size; i++)
-        put_byte(w, s.data[i]);
+    if (s.size != 0 && w->size + s.size <= sizeof(w->data))
+        memcpy(w->data + w->size, s.data, s.size);
+    w->size += s.size;
 }
 
 static bool is_kept(struct mp_gossip_writer *w, size_t size_before)

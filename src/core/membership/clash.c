@@ -104,9 +104,8 @@ static void taken(struct mp_membership *m, const struct mp_address *holder)
 
 void mp_swim_on_refused(struct mp_membership *m, mp_time now, const struct mp_gossip *g)
 {
-    struct mp_address here = mp_swim_address(m, MP_MEMBER_SELF);
     /* What was meant for an earlier boot at this address, by whatever name, is not for this one. */
-    if (mp_address_equal(&here, &g->addr) || g->claimed != mp_membership_generation(m) ||
+    if (mp_swim_is_at(m, MP_MEMBER_SELF, &g->addr) || g->claimed != mp_membership_generation(m) ||
         !mp_slice_equal(g->target, mp_swim_name(m, MP_MEMBER_SELF)))
         return;
     if (m->is_settled) {
@@ -127,8 +126,7 @@ static bool is_settled_elsewhere(const struct mp_membership *m, const struct mp_
 {
     if (c->member == MP_MEMBER_SELF)
         return false;
-    struct mp_address known = mp_swim_address(m, c->member);
-    return !mp_address_equal(&known, &c->holder);
+    return !mp_swim_is_at(m, c->member, &c->holder);
 }
 
 bool mp_swim_clash_ack(struct mp_membership *m, mp_time now, const struct mp_gossip *g)

@@ -91,7 +91,7 @@ static bool put_member(struct mp_membership *m, mp_time now, struct mp_gossip_wr
 static void fill_updates(struct mp_membership *m, mp_time now, struct mp_gossip_writer *w,
                          uint32_t but, uint32_t copies)
 {
-    uint32_t limit = spread(m);
+    uint32_t limit = m->update_count == 0 ? 0 : spread(m);
     for (uint32_t left = m->update_count; left != 0; left--) {
         struct mp_swim_update u = *update_at(m, 0);
         bool is_there = u.member < m->end && m->members[u.member].state != MP_SWIM_FREE;
@@ -121,7 +121,7 @@ static void remove_news(struct mp_membership *m, uint32_t i)
 
 static void fill_news(struct mp_membership *m, struct mp_gossip_writer *w, uint32_t copies)
 {
-    uint32_t limit = spread(m);
+    uint32_t limit = m->news_count == 0 ? 0 : spread(m);
     for (uint32_t left = m->news_count; left != 0; left--) {
         struct mp_swim_news *n = m->news[0];
         const struct mp_gossip_news item = {.key = mp_slice_of(n->data, n->key_size),

@@ -90,8 +90,7 @@ void mp_swim_raise_generation(struct mp_membership *m, mp_time now, uint64_t abo
 static void hear_of_self(struct mp_membership *m, mp_time now, const struct mp_gossip_member *s)
 {
     const struct mp_swim_member *self = &m->members[MP_MEMBER_SELF];
-    struct mp_address addr = mp_swim_address(m, MP_MEMBER_SELF);
-    bool is_here = mp_address_equal(&addr, &s->addr);
+    bool is_here = mp_swim_is_at(m, MP_MEMBER_SELF, &s->addr);
     if (s->generation >= UINT64_MAX - 2)
         return; /* nothing could be above it: nobody booted that often */
     if (!is_here && s->state <= MP_GOSSIP_SUSPECT) {
@@ -168,10 +167,10 @@ static void hear_of(struct mp_membership *m, mp_time now, uint32_t n,
         mp_swim_revived(m, now, n);
 }
 
-void mp_swim_hear(struct mp_membership *m, mp_time now, const struct mp_gossip_member *s,
-                  enum mp_swim_source source)
+/* n: the number of the one that s is about. */
+static void hear(struct mp_membership *m, mp_time now, uint32_t n, const struct mp_gossip_member *s,
+                 enum mp_swim_source source)
 {
-    uint32_t n = mp_swim_find(m, s->name);
     if (n == MP_MEMBER_SELF) {
         hear_of_self(m, now, s);
         return;
@@ -181,12 +180,9 @@ void mp_swim_hear(struct mp_membership *m, mp_time now, const struct mp_gossip_m
         return;
     }
     if (source == MP_SWIM_ENTRIES && s->state <= MP_GOSSIP_SUSPECT && mp_swim_is_live(m, n) &&
-        s->generation > m->members[n].generation) {
-        struct mp_address known = mp_swim_address(m, n);
-        if (!mp_address_equal(&known, &s->addr)) {
-            mp_swim_clash(m, now, n, s, &s->addr);
-            return;
-        }
+        s->generation > m->members[n].generation && !mp_swim_is_at(m, n, &s->addr)) {
+        mp_swim_clash(m, now, n, s, &s->addr);
+        return;
     }
     struct mp_gossip_member said = *s;
     if (source == MP_SWIM_ENTRIES && s->state == MP_GOSSIP_DEAD && mp_swim_is_live(m, n))
@@ -194,24 +190,29 @@ void mp_swim_hear(struct mp_membership *m, mp_time now, const struct mp_gossip_m
     hear_of(m, now, n, &said, source);
 }
 
+void mp_swim_hear(struct mp_membership *m, mp_time now, const struct mp_gossip_member *s,
+                  enum mp_swim_source source)
+{
+    hear(m, now, mp_swim_find(m, s->name), s, source);
+}
+
 uint32_t mp_swim_meet(struct mp_membership *m, mp_time now, const struct mp_gossip_member *s,
                       const struct mp_address *reply)
 {
-    struct mp_address self = mp_swim_address(m, MP_MEMBER_SELF);
-    if (mp_address_equal(&self, &s->addr))
+    mp_assert(s->state == MP_GOSSIP_ALIVE);
+    if (mp_swim_is_at(m, MP_MEMBER_SELF, &s->addr))
         return MP_MEMBER_NONE; /* our own echo */
     if (m->settled_at == MP_NEVER)
         m->settled_at = now + MP_SWIM_SETTLE;
     uint32_t n = mp_swim_find(m, s->name);
-    if (n != MP_MEMBER_NONE && n != MP_MEMBER_SELF && mp_swim_is_live(m, n)) {
-        struct mp_address known = mp_swim_address(m, n);
-        if (!mp_address_equal(&known, &s->addr)) {
-            mp_swim_clash(m, now, n, s, reply);
-            return MP_MEMBER_NONE;
-        }
+    if (n != MP_MEMBER_NONE && n != MP_MEMBER_SELF && mp_swim_is_live(m, n) &&
+        !mp_swim_is_at(m, n, &s->addr)) {
+        mp_swim_clash(m, now, n, s, reply);
+        return MP_MEMBER_NONE;
     }
-    mp_swim_hear(m, now, s, MP_SWIM_DIRECT);
-    n = mp_swim_find(m, s->name);
+    hear(m, now, n, s, MP_SWIM_DIRECT);
+    if (n == MP_MEMBER_NONE)
+        n = mp_swim_find(m, s->name); /* it was new */
     return n == MP_MEMBER_SELF ? MP_MEMBER_NONE : n;
 }
 
@@ -291,8 +292,7 @@ void mp_swim_datagram(struct mp_membership *m, mp_time now, const struct mp_addr
         m->dropped++;
         return;
     }
-    struct mp_address here = mp_swim_address(m, MP_MEMBER_SELF);
-    if (!m->is_started || mp_address_equal(&here, &g.sender))
+    if (!m->is_started || mp_swim_is_at(m, MP_MEMBER_SELF, &g.sender))
         return;
     const struct mp_swim_member *self = &m->members[MP_MEMBER_SELF];
     uint64_t generation = self->generation;

@@ -308,6 +308,20 @@ static void run_timers(struct mp_membership *m, mp_time now)
     mp_swim_gossip_run(m, now); /* last: what was just found out leaves at once */
 }
 
+static mp_time earlier(mp_time a, mp_time b)
+{
+    return a < b ? a : b;
+}
+
+static mp_time deadline(const struct mp_membership *m)
+{
+    if (!m->is_started || m->is_left)
+        return MP_NEVER;
+    mp_time first = earlier(m->probe_at, m->gossip_at);
+    first = earlier(first, earlier(m->sync_at, m->ping_at));
+    return earlier(first, earlier(mp_heap_first(&m->expiries), mp_swim_clash_at(m)));
+}
+
 enum mp_err mp_membership_step(struct mp_membership *m, mp_time now,
                                const struct mp_membership_event *ev,
                                struct mp_membership_effects *out)
@@ -324,7 +338,7 @@ enum mp_err mp_membership_step(struct mp_membership *m, mp_time now,
     }
     if (m->is_started && !m->is_left)
         run_timers(m, now);
-    m->expected = mp_membership_deadline(m);
+    m->expected = deadline(m);
     for (uint32_t i = 0; i < m->effect_count; i++) {
         struct mp_slice *bytes = bytes_of(&m->effects[i]);
         if (bytes && bytes->size != 0)
@@ -338,15 +352,7 @@ enum mp_err mp_membership_step(struct mp_membership *m, mp_time now,
 
 mp_time mp_membership_deadline(const struct mp_membership *m)
 {
-    if (!m->is_started || m->is_left)
-        return MP_NEVER;
-    const mp_time at[] = {
-        m->probe_at,        m->gossip_at, m->sync_at, m->ping_at, mp_heap_first(&m->expiries),
-        mp_swim_clash_at(m)};
-    mp_time first = MP_NEVER;
-    for (unsigned i = 0; i < MP_ARRAY_SIZE(at); i++)
-        first = at[i] < first ? at[i] : first;
-    return first;
+    return m->expected;
 }
 
 uint64_t mp_membership_generation(const struct mp_membership *m)

@@ -166,6 +166,9 @@ uint32_t mp_membership_end(const struct mp_membership *m);
 bool mp_membership_get(const struct mp_membership *m, uint32_t member, struct mp_member_info *out);
 /* MP_MEMBER_NONE if there is none. */
 uint32_t mp_membership_find(const struct mp_membership *m, struct mp_slice name);
+/* Goes on from 1 with each change of who there is and of anybody's state, generation, incarnation,
+ * address or flags: where it is the same, so are they. */
+uint32_t mp_membership_changes(const struct mp_membership *m);
 /* Members alive or suspect, this node included. */
 uint32_t mp_membership_live_count(const struct mp_membership *m);
 /* The generation of this boot (it may have been raised). */

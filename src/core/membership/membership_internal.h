@@ -127,6 +127,7 @@ struct mp_membership {
     bool is_short; /* memory ran out in this step */
     bool is_full_told;
     bool is_settled;
+    uint32_t changes;   /* of the table: see mp_membership_changes() */
     mp_time settled_at; /* MP_NEVER: nobody met yet */
     mp_time base;       /* of stamps */
     mp_time last;       /* step */
@@ -245,12 +246,24 @@ void mp_swim_health(struct mp_membership *m, int change);
 uint32_t mp_swim_random(struct mp_membership *m, uint32_t below);
 
 /* --- table.c --- */
-struct mp_slice mp_swim_name(const struct mp_membership *m, uint32_t n);
+static inline struct mp_slice mp_swim_name(const struct mp_membership *m, uint32_t n)
+{
+    const uint8_t *record = m->arena + m->members[n].record;
+    return mp_slice_of(record + 2, record[0]);
+}
 struct mp_address mp_swim_address(const struct mp_membership *m, uint32_t n);
+/* Whether that is its address. */
+bool mp_swim_is_at(const struct mp_membership *m, uint32_t n, const struct mp_address *addr);
 uint32_t mp_swim_find(const struct mp_membership *m, struct mp_slice name);
 uint32_t mp_swim_stamp(const struct mp_membership *m, mp_time t);
-bool mp_swim_is_live(const struct mp_membership *m, uint32_t n);
-bool mp_swim_is_visible(const struct mp_membership *m, uint32_t n);
+static inline bool mp_swim_is_live(const struct mp_membership *m, uint32_t n)
+{
+    return m->members[n].state <= MP_GOSSIP_SUSPECT;
+}
+static inline bool mp_swim_is_visible(const struct mp_membership *m, uint32_t n)
+{
+    return m->members[n].state < MP_SWIM_FORGOTTEN;
+}
 /* What is known of n, as it is told to others. */
 struct mp_gossip_member mp_swim_statement(const struct mp_membership *m, mp_time now, uint32_t n);
 /* Takes in what s says of a new member, or of n. MP_ENOMEM or MP_EFULL: nothing has changed. */

@@ -160,7 +160,7 @@ void mp_swim_suspect(struct mp_membership *m, mp_time now, uint32_t n)
 void mp_swim_suspicions_run(struct mp_membership *m, mp_time now)
 {
     while (mp_heap_first(&m->expiries) <= now) {
-        uint32_t slot = m->expiries.entries[0].key;
+        uint32_t slot = mp_heap_first_key(&m->expiries);
         mp_time at = expiry(m, slot);
         if (at > now) { /* this node has become less healthy meanwhile */
             set_expiry(m, slot, at);

@@ -17,18 +17,18 @@ static uint64_t name_hash(struct mp_slice name)
     return mp_slice_hash(name, 0);
 }
 
-struct mp_slice mp_swim_name(const struct mp_membership *m, uint32_t n)
-{
-    const uint8_t *record = m->arena + m->members[n].record;
-    return mp_slice_of(record + 2, record[0]);
-}
-
 struct mp_address mp_swim_address(const struct mp_membership *m, uint32_t n)
 {
     const uint8_t *record = m->arena + m->members[n].record;
     struct mp_address addr = {.size = record[1]};
     memcpy(addr.bytes, record + 2 + record[0], record[1]);
     return addr;
+}
+
+bool mp_swim_is_at(const struct mp_membership *m, uint32_t n, const struct mp_address *addr)
+{
+    const uint8_t *record = m->arena + m->members[n].record;
+    return mp_slice_equal(mp_slice_of(record + 2 + record[0], record[1]), mp_address_slice(addr));
 }
 
 /* The slot of the index that holds name, or the empty one where it would go. */
@@ -50,16 +50,6 @@ uint32_t mp_swim_stamp(const struct mp_membership *m, mp_time t)
 {
     uint64_t stamp = t <= m->base ? 0 : (t - m->base) >> STAMP_SHIFT;
     return stamp > UINT32_MAX ? UINT32_MAX : (uint32_t)stamp;
-}
-
-bool mp_swim_is_live(const struct mp_membership *m, uint32_t n)
-{
-    return m->members[n].state <= MP_GOSSIP_SUSPECT;
-}
-
-bool mp_swim_is_visible(const struct mp_membership *m, uint32_t n)
-{
-    return m->members[n].state < MP_SWIM_FORGOTTEN;
 }
 
 static mp_time since(const struct mp_membership *m, uint32_t n)
@@ -275,6 +265,7 @@ enum mp_err mp_swim_add(struct mp_membership *m, mp_time now, const struct mp_go
     mp_assert(m->index[slot] == 0);
     m->index[slot] = n + 1;
     m->used++;
+    m->changes++;
     enter(m, now, n, s->age_s);
     mp_swim_sum_add(m, n);
     if (mp_swim_is_visible(m, n))
@@ -302,12 +293,11 @@ enum mp_err mp_swim_move(struct mp_membership *m, mp_time now, uint32_t n,
         reserve_arena(m, 2u + MP_NODE_NAME_BYTES_MAX + MP_ADDRESS_BYTES_MAX) != MP_OK)
         return MP_ENOMEM;
     struct mp_swim_member *e = &m->members[n];
-    struct mp_address old = mp_swim_address(m, n);
     uint8_t flags = s->flags & MP_SWIM_FLAGS;
     bool was_visible = mp_swim_is_visible(m, n);
     bool is_same_state = e->state == s->state;
     bool is_changed = !is_same_state || e->generation != s->generation ||
-                      (e->bits & MP_SWIM_FLAGS) != flags || !mp_address_equal(&old, &s->addr);
+                      (e->bits & MP_SWIM_FLAGS) != flags || !mp_swim_is_at(m, n, &s->addr);
     mp_swim_sum_remove(m, n);
     bool is_staying = is_same_state && e->state != MP_GOSSIP_SUSPECT;
     if (!is_staying)
@@ -317,6 +307,7 @@ enum mp_err mp_swim_move(struct mp_membership *m, mp_time now, uint32_t n,
     e->state = (uint8_t)s->state;
     e->bits = (uint8_t)((e->bits & ~(MP_SWIM_FLAGS | MP_SWIM_AGED)) | flags);
     put_address(m, n, &s->addr);
+    m->changes++;
     if (!is_staying)
         enter(m, now, n, s->age_s);
     mp_swim_sum_add(m, n);
@@ -337,6 +328,7 @@ void mp_swim_drop(struct mp_membership *m, uint32_t n)
     *e = (struct mp_swim_member){.state = MP_SWIM_FREE, .record = m->freed_first};
     m->freed_first = n;
     m->used--;
+    m->changes++;
 }
 
 uint32_t mp_swim_random_live(struct mp_membership *m, uint32_t but)
@@ -389,6 +381,11 @@ uint32_t mp_membership_find(const struct mp_membership *m, struct mp_slice name)
 {
     uint32_t n = mp_swim_find(m, name);
     return n != MP_MEMBER_NONE && mp_swim_is_visible(m, n) ? n : MP_MEMBER_NONE;
+}
+
+uint32_t mp_membership_changes(const struct mp_membership *m)
+{
+    return m->changes;
 }
 
 uint32_t mp_membership_live_count(const struct mp_membership *m)

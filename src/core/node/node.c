@@ -698,6 +698,9 @@ static void work_one(struct mp_node *n, mp_time now, const struct mp_node_work *
 /* What was put off, until there is no more; it may put more off. */
 static void work_off(struct mp_node *n, mp_time now)
 {
+    if (n->work_count == 0 && !n->has_announce && !n->is_catalog_changed &&
+        !mp_node_topics_are_due(n))
+        return;
     do {
         while (n->work_first < n->work_count) {
             const struct mp_node_work work = n->work[n->work_first++];
@@ -829,10 +832,7 @@ uint32_t mp_node_deploy_count(const struct mp_node *n)
 
 uint32_t mp_node_release_count(const struct mp_node *n)
 {
-    uint32_t count = 0;
-    for (uint32_t i = 1; i < n->release_capacity; i++)
-        count += n->releases[i].is_used;
-    return count;
+    return n->release_count - 1; /* number 0 is no release */
 }
 
 uint32_t mp_node_unit_count(const struct mp_node *n)

@@ -428,11 +428,46 @@ struct mp_node_topics {
 
 struct mp_node {
     /* what is looked at in every step: together, since a step is short */
-    mp_time links_at;   /* when a link or seed wants something */
-    mp_time code_at;    /* when code wants to be looked at */
-    mp_time watch_at;   /* when watchers want to be looked at */
-    mp_time records_at; /* the archive */
-    mp_time held_at;    /* what was released */
+    mp_time links_at;     /* when a link or seed wants something */
+    mp_time code_at;      /* when code wants to be looked at */
+    mp_time watch_at;     /* when watchers want to be looked at */
+    mp_time records_at;   /* the archive */
+    mp_time held_at;      /* what was released */
+    uint64_t steps;       /* so far */
+    uint64_t client_gone; /* during CLIENT_GONE: nothing is said to it any more; else 0 */
+    struct mp_membership *membership;
+    struct mp_node_work *work;
+    struct mp_node_effect *effects;
+    struct mp_node_chunk *chunks;
+    struct mp_node_unit *units;
+    struct mp_node_release *releases;
+    mp_time now;         /* of this step */
+    uint32_t route_hint; /* of the call that begins now: it need not be looked up again */
+    uint32_t work_first;
+    uint32_t work_count;
+    uint32_t work_capacity;
+    uint32_t effect_count;
+    uint32_t effect_capacity;
+    uint32_t run_count;   /* runs that go on */
+    uint32_t watch_count; /* of all runs */
+    uint32_t link_used;
+    uint32_t held_count;
+    uint32_t unit_capacity;
+    uint32_t release_capacity;
+    uint32_t release_count;  /* in use, number 0 included */
+    uint32_t release;        /* of calls that begin here */
+    uint32_t release_wanted; /* what is live by the history: it is taken up once it is open */
+    uint32_t deploy_count;   /* under way */
+    uint32_t load_told;
+    bool has_announce;
+    bool is_catalog_changed; /* who waits for a provider may try again */
+    bool is_out_of_memory;   /* an effect could not be listed in this step */
+    bool is_over_fresh;      /* the place of some run may be given back */
+    bool is_unkept;          /* some entry of the history could not be kept on the disk */
+    bool has_entries;        /* of the history: what is live is to be worked out anew */
+    bool is_draining;
+    bool is_drained_told;
+    bool is_catalog_behind; /* it missed that a member is there, for want of memory */
     struct mp_node_config cfg;
     struct mp_alloc *alloc;
     struct mp_catalog catalog;
@@ -440,13 +475,10 @@ struct mp_node {
     struct mp_rpc rpc;
     struct mp_node_run *runs;
     uint32_t run_capacity;
-    uint32_t run_count;  /* that go on */
     uint32_t over_first; /* runs that are over, the oldest first */
     uint32_t over_last;
     uint32_t over_count;
-    bool is_over_fresh;   /* some place may be given back */
-    uint32_t watch_count; /* of all runs */
-    uint64_t told_in;     /* number of the step in which they were told `told_bytes` */
+    uint64_t told_in; /* number of the step in which they were told `told_bytes` */
     size_t told_bytes;
     struct mp_buf high; /* clients, uint64_t each, that have much unread */
     struct mp_archive *archive;
@@ -457,32 +489,21 @@ struct mp_node {
     struct mp_buf run_asks; /* struct mp_node_run_ask *: requests that wait for the disk */
     uint32_t run_ask_tickets;
     struct mp_rng rng;
-    uint32_t identity; /* in run ids: of this node's name */
-    bool is_draining;
-    bool is_drained_told;
+    uint32_t identity;     /* in run ids: of this node's name */
     mp_time goodbye_until; /* others are waited for no longer */
     uint64_t calls;
     uint64_t errors;
     mp_time started_at;
-    mp_time now;          /* of this step */
-    uint64_t steps;       /* their number */
-    uint64_t client_gone; /* during CLIENT_GONE: nothing is said to it any more; else 0 */
-    struct mp_membership *membership;
     struct mp_router *router;
     struct mp_buf key;       /* of the wish at hand */
     struct mp_buf providers; /* as the catalog found them */
     struct mp_buf build;     /* a frame's meta part or payload in the making */
     struct mp_buf announce;  /* news of our own catalog entry */
     uint32_t route_found;    /* by the last mp_node_find() */
-    uint32_t route_hint;     /* of the call that begins now: it need not be looked up again */
     uint8_t *states;         /* of members, as they were logged, + 1; 0: not yet */
     uint32_t state_capacity;
-    bool is_catalog_behind; /* it missed that a member is there, for want of memory */
-    bool has_announce;
-    bool is_catalog_changed; /* who waits for a provider may try again */
-    bool is_missing;         /* metadata of modules is wanted from whoever spoke last */
-    bool is_stopped;         /* STOP was said */
-    uint32_t load_told;
+    bool is_missing;                  /* metadata of modules is wanted from whoever spoke last */
+    bool is_stopped;                  /* STOP was said */
     struct mp_node_attempt *attempts; /* by slot of the call */
     uint32_t attempt_capacity;
     struct mp_node_out *outs;
@@ -494,7 +515,6 @@ struct mp_node {
     uint32_t out_free;
     struct mp_node_link *links;
     uint32_t link_capacity;
-    uint32_t link_used;
     uint32_t link_free;
     uint32_t links_up;
     uint32_t syncs;    /* times that digests were to be compared with anybody */
@@ -508,7 +528,6 @@ struct mp_node {
     struct mp_node_held *held;
     uint32_t held_capacity;
     uint32_t held_used;
-    uint32_t held_count;
     uint32_t held_free;
     uint64_t held_bytes;
     uint32_t held_generation; /* of the first numbers of places */
@@ -519,31 +538,13 @@ struct mp_node {
     struct mp_slice death_how; /* during WORKER_DIED */
     struct mp_slice death_fun;
     struct mp_node_completion completion;
-    struct mp_node_work *work;
-    uint32_t work_first;
-    uint32_t work_count;
-    uint32_t work_capacity;
-    struct mp_node_effect *effects;
-    uint32_t effect_count;
-    uint32_t effect_capacity;
-    struct mp_node_chunk *chunks;
-    bool is_out_of_memory; /* an effect could not be listed in this step */
     struct mp_deploy *deploy;
-    struct mp_node_unit *units;
-    uint32_t unit_capacity;
-    struct mp_node_release *releases;
-    uint32_t release_capacity;
-    uint32_t release;        /* of calls that begin here */
-    uint32_t release_wanted; /* what is live by the history: it is taken up once it is open */
-    uint32_t release_told;   /* 0, or the wanted one, of which the log says why it cannot be had */
-    struct mp_buf asked;     /* struct mp_node_asked */
+    uint32_t release_told; /* 0, or the wanted one, of which the log says why it cannot be had */
+    struct mp_buf asked;   /* struct mp_node_asked */
     uint64_t reads;
     struct mp_node_deploy *deploys;
     uint32_t deploy_capacity;
-    uint32_t deploy_count; /* under way */
-    bool is_unkept;        /* some entry of the history could not be kept on the disk */
-    bool has_entries;      /* of the history: what is live is to be worked out anew */
-    int64_t wall_ms;       /* Unix time at wall_at */
+    int64_t wall_ms; /* Unix time at wall_at */
     mp_time wall_at;
     struct mp_node_topics topics;
 };

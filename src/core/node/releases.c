@@ -108,6 +108,7 @@ static void free_release(struct mp_node *n, struct mp_node_release *r)
     mp_alloc_free(n->alloc, (void *)(uintptr_t)r->list.data, r->list.size);
     mp_buf_fini(&r->waiters);
     *r = (struct mp_node_release){0};
+    n->release_count--;
 }
 
 static uint32_t take_place(struct mp_node *n)
@@ -139,6 +140,7 @@ enum mp_err mp_node_releases_init(struct mp_node *n)
         return MP_ENOMEM;
     n->releases[place].is_used = true;
     n->releases[place].is_open = true;
+    n->release_count++;
     mp_buf_init(&n->releases[place].waiters, n->alloc, 0);
     return MP_OK;
 }
@@ -199,6 +201,7 @@ static uint32_t release_of(struct mp_node *n, struct mp_slice list)
     struct mp_node_release *r = release_at(n, place);
     *r = (struct mp_node_release){
         .is_used = true, .list = list, .items = items, .item_count = count, .used_at = n->now};
+    n->release_count++;
     memcpy(r->id, id, sizeof(r->id));
     mp_buf_init(&r->waiters, n->alloc, 0);
     return place;
@@ -603,12 +606,8 @@ void mp_node_releases_sweep(struct mp_node *n, mp_time now)
 
 bool mp_node_releases_are_idle(const struct mp_node *n)
 {
-    if (n->release != n->release_wanted || n->has_entries)
-        return false;
-    for (uint32_t i = 1; i < n->release_capacity; i++)
-        if (n->releases[i].is_used && i != n->release)
-            return false;
-    return true;
+    return n->release == n->release_wanted && !n->has_entries &&
+           n->release_count == 1u + (n->release != 0);
 }
 
 bool mp_node_has_code(const struct mp_node *n)
