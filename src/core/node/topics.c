@@ -591,10 +591,14 @@ static uint64_t first_seq(struct mp_slice messages)
     return (uint64_t)seq;
 }
 
-/* Whether something later of that node has come already. */
+/* Whether something later of that node has come already, or may have: once it is known to have
+ * begun anew, the backlog that it was asked for is of its new life. */
 static bool is_late(struct mp_node *n, uint32_t member, uint64_t generation, uint64_t seq)
 {
     struct mp_node_topic_member *m = &n->topics.members[member];
+    struct mp_member_info info;
+    if (mp_membership_get(n->membership, member, &info) && generation < info.generation)
+        return true;
     if (generation < m->generation || (generation == m->generation && seq != 0 && seq <= m->seq))
         return true;
     if (generation > m->generation)

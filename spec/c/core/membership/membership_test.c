@@ -426,6 +426,59 @@ static void a_restart_is_seen_at_once(void **state)
     net_close();
 }
 
+/* What a place says of all its members. */
+static uint64_t all_of(uint32_t place)
+{
+    uint64_t hash = 0;
+    for (uint32_t i = 0; i < mp_membership_end(net.nodes[place].m); i++) {
+        struct mp_member_info info;
+        if (!mp_membership_get(net.nodes[place].m, i, &info))
+            continue;
+        const uint64_t parts[] = {hash,
+                                  i,
+                                  (uint64_t)info.state,
+                                  info.generation,
+                                  info.incarnation,
+                                  info.flags,
+                                  mp_slice_hash(info.name, 1),
+                                  mp_slice_hash(mp_address_slice(&info.addr), 1)};
+        hash = mp_slice_hash(mp_slice_of(parts, sizeof(parts)), 1);
+    }
+    return hash;
+}
+
+static void what_changes_is_counted(void **state)
+{
+    (void)state;
+    uint32_t counted[6] = {0};
+    uint64_t said[6] = {0};
+    uint32_t still = 0;
+    uint32_t changed = 0;
+    net_open(net_seed());
+    net_cluster(6);
+    for (uint32_t i = 0; i < 3000; i++) {
+        if (i == 1000)
+            net_crash(3);
+        if (i == 2000) {
+            net_start(3, "n3", 2);
+            net_join(3, 0);
+        }
+        net_run(MP_MS(5));
+        for (uint32_t k = 0; k < 6; k++) {
+            uint32_t now = net.nodes[k].m ? mp_membership_changes(net.nodes[k].m) : 0;
+            uint64_t all = now != 0 ? all_of(k) : 0;
+            assert_true(now != counted[k] || all == said[k]);
+            still += now == counted[k];
+            changed += all != said[k];
+            counted[k] = now;
+            said[k] = all;
+        }
+    }
+    assert_true(changed >= 6 + 5 + 5);
+    assert_true(still > 17000);
+    net_close();
+}
+
 /* No link helps: whoever knows the higher number refuses those of the lower one. */
 static void a_restart_with_a_lower_number_hears_of_the_higher_one(void **state)
 {
@@ -655,6 +708,7 @@ int main(void)
         cmocka_unit_test(a_name_whose_holder_is_silent_changes_hands),
         cmocka_unit_test(an_old_holder_that_was_replaced_hears_so),
         cmocka_unit_test(a_restart_is_seen_at_once),
+        cmocka_unit_test(what_changes_is_counted),
         cmocka_unit_test(a_restart_with_a_lower_number_hears_of_the_higher_one),
         cmocka_unit_test(another_name_at_an_address_is_not_the_old_one),
         cmocka_unit_test(the_ends_of_a_line_reach_each_other_through_the_middle),
