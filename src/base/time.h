@@ -18,3 +18,8 @@ static inline mp_time mp_time_add(mp_time t, mp_duration d)
 {
     return d > MP_NEVER - t ? MP_NEVER : t + d;
 }
+
+static inline mp_time mp_time_earlier(mp_time a, mp_time b)
+{
+    return a < b ? a : b;
+}

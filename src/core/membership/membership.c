@@ -308,18 +308,14 @@ static void run_timers(struct mp_membership *m, mp_time now)
     mp_swim_gossip_run(m, now); /* last: what was just found out leaves at once */
 }
 
-static mp_time earlier(mp_time a, mp_time b)
-{
-    return a < b ? a : b;
-}
-
 static mp_time deadline(const struct mp_membership *m)
 {
     if (!m->is_started || m->is_left)
         return MP_NEVER;
-    mp_time first = earlier(m->probe_at, m->gossip_at);
-    first = earlier(first, earlier(m->sync_at, m->ping_at));
-    return earlier(first, earlier(mp_heap_first(&m->expiries), mp_swim_clash_at(m)));
+    mp_time first = mp_time_earlier(m->probe_at, m->gossip_at);
+    first = mp_time_earlier(first, mp_time_earlier(m->sync_at, m->ping_at));
+    return mp_time_earlier(first,
+                           mp_time_earlier(mp_heap_first(&m->expiries), mp_swim_clash_at(m)));
 }
 
 enum mp_err mp_membership_step(struct mp_membership *m, mp_time now,

@@ -935,20 +935,15 @@ void mp_pool_fini(struct mp_pool *p)
     memset(p, 0, sizeof(*p));
 }
 
-static mp_time earlier(mp_time a, mp_time b)
-{
-    return a < b ? a : b;
-}
-
 mp_time mp_pool_deadline(const struct mp_pool *p)
 {
     mp_time at = p->is_cut ? 0 : MP_NEVER;
     for (uint32_t i = 0; i < p->worker_count; i++) {
         const struct mp_pool_worker *w = &p->workers[i];
         if (w->state == MP_POOL_WORKER_STARTING)
-            at = earlier(at, w->start_at);
+            at = mp_time_earlier(at, w->start_at);
         else if (w->state != MP_POOL_WORKER_NONE)
-            at = earlier(at, earlier(w->probe_at, w->kill_at));
+            at = mp_time_earlier(at, mp_time_earlier(w->probe_at, w->kill_at));
     }
     return at;
 }

@@ -96,11 +96,6 @@ enum mp_err mp_topic_check_pattern(struct mp_topic *t, struct mp_slice pattern)
 
 /* --- steps --- */
 
-static mp_time earlier(mp_time a, mp_time b)
-{
-    return a < b ? a : b;
-}
-
 static void set_room(struct mp_topic *t, uint32_t room)
 {
     t->room = room;
@@ -118,7 +113,7 @@ static void acked(struct mp_topic *t, mp_time now, const struct mp_topic_event *
         return;
     mp_topic_sink_acked(t, &g->sink, ev->is_lost);
     if (g->sink.is_lost)
-        t->retell_at = earlier(t->retell_at, mp_time_add(now, MP_MS(MP_TOPIC_RETELL_MS)));
+        t->retell_at = mp_time_earlier(t->retell_at, mp_time_add(now, MP_MS(MP_TOPIC_RETELL_MS)));
 }
 
 /* Members that have not heard what they lost, for nothing came after it. */
@@ -241,12 +236,13 @@ uint64_t mp_topic_generation(const struct mp_topic *t)
 
 mp_time mp_topic_deadline(const struct mp_topic *t)
 {
-    mp_time at = earlier(t->flush_at, mp_topic_backlog_deadline(t));
-    at = earlier(earlier(at, t->backlog.keep_at), t->retell_at);
+    mp_time at = mp_time_earlier(t->flush_at, mp_topic_backlog_deadline(t));
+    at = mp_time_earlier(mp_time_earlier(at, t->backlog.keep_at), t->retell_at);
     if (!mp_topic_list_is_empty(&t->gathers))
-        at = earlier(at, MP_TOPIC_OF(t->gathers.next, struct mp_topic_gather, link)->deadline);
+        at = mp_time_earlier(at,
+                             MP_TOPIC_OF(t->gathers.next, struct mp_topic_gather, link)->deadline);
     if (!mp_topic_list_is_empty(&t->asked))
-        at = earlier(at, MP_TOPIC_OF(t->asked.next, struct mp_topic_asked, link)->until);
+        at = mp_time_earlier(at, MP_TOPIC_OF(t->asked.next, struct mp_topic_asked, link)->until);
     return at;
 }
 
