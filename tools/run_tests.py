@@ -4,7 +4,8 @@
 A *part* is a line of the summary ("C specs"), a *unit* one process of it (one spec file). Units
 print TAP; the counts come from there. A unit also fails when it dies, stops without its plan, runs
 nothing, leaves a process behind (all it starts inherits MPREG_TEST_UNIT), or when a sanitizer wrote
-a report. Parts that measure time run alone, the others two at a time.
+a report. Parts that measure time run alone, the others two at a time. How long each unit took stands
+in build/test/times, the longest first.
 
     tools/run_tests.py [--only REGEX] [--list] [--jobs N]
 """
@@ -351,6 +352,7 @@ class Report:
     def __init__(self):
         self.lock = threading.Lock()
         self.parts = collections.OrderedDict()  # part → [passed, failed, skipped, seconds]
+        self.times = []  # (seconds, unit or build)
         self.tty = sys.stderr.isatty()
 
     def row(self, part):
@@ -368,6 +370,7 @@ class Report:
             row[1] += len(result.failures)
             row[2] += result.skipped
             row[3] += result.seconds
+            self.times.append((result.seconds, unit.id))
             self.progress(f"{unit.id}: {result.passed} passed, {len(result.failures)} failed")
             if result.failures:
                 self.progress("")
@@ -380,6 +383,7 @@ class Report:
     def add_build(self, build, seconds, fault):
         row = self.row(f"build {build}")
         row[3] += seconds
+        self.times.append((seconds, f"build {build}"))
         if fault is not None:
             row[1] += 1
             self.progress("")
@@ -389,6 +393,8 @@ class Report:
 
     def summary(self, began):
         self.progress("")
+        with open(os.path.join(LOGS, "times"), "w", encoding="utf-8") as file:
+            file.writelines(f"{seconds:8.1f}  {what}\n" for seconds, what in sorted(self.times, reverse=True))
         total = [0, 0, 0]
         width = max([len(part) for part in self.parts] + [4])
         print(f"\n{'part':<{width}}  passed  failed  skipped  seconds")

@@ -24,29 +24,6 @@ local M = {}
 --- A sanitizer build is slower: bounds on time grow with it, and nothing else changes.
 M.SLOW = os.getenv "MPREG_SANITIZED" and 10 or 1
 
---- A virtual machine's processors are given to others at times. A function that tells which share
---- of the processors' time that was since this call; 0 where the system does not say.
-function M.stolen_from_now()
-  local function read()
-    local file = io.open "/proc/stat"
-    local line = file and file:read "*l" or ""
-    if file then file:close() end
-    local sum, stolen, place = 0, 0, 0
-    for number in line:gmatch "%d+" do
-      place = place + 1
-      if place > 8 then break end -- guests' time is in the users' already
-      sum = sum + tonumber(number)
-      if place == 8 then stolen = tonumber(number) end
-    end
-    return sum, stolen
-  end
-  local sum, stolen = read()
-  return function()
-    local sum_now, stolen_now = read()
-    return sum_now > sum and (stolen_now - stolen) / (sum_now - sum) or 0
-  end
-end
-
 -- Nobody waits for these when all is well.
 local SETTLE_S = 30
 local STOP_S = 30

@@ -15,6 +15,7 @@
 local cluster = require "spec.support.cluster"
 local codec = require "mpreg.codec"
 local node = require "spec.support.node"
+local processors = require "spec.support.processors"
 local uv = require "luv"
 
 local M = {}
@@ -391,7 +392,7 @@ end
 local function soak(c, opts, report)
   local modules = { inner = new_module("inner", "1.0.0"), side = new_module("side", "0.1.0") }
   local changes = new_changes(c, report, modules)
-  local stolen = cluster.stolen_from_now()
+  local stolen = processors.stolen_from_now()
   for _, unit in ipairs { { "inner", versioned "1.0.0" }, { "outer", OUTER } } do
     local r = c[1]:mpreg { "deploy", changes:write(unit[1], unit[2]) }
     if r.code ~= 0 then error(r.out .. r.err, 0) end

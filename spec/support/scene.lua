@@ -8,6 +8,7 @@
 
 local client = require "spec.support.client"
 local node = require "spec.support.node"
+local processors = require "spec.support.processors"
 
 local M = {}
 
@@ -79,36 +80,30 @@ function Scene:expect(code, what)
   return what
 end
 
-local function run_delay(pid)
-  local file = io.open(("/proc/%s/schedstat"):format(pid))
-  if not file then return 0 end
-  local ns = file:read("*a"):match("^%d+ (%d+)")
-  file:close()
-  return tonumber(ns or 0) / 1e6
-end
-
---- For each living process of the node, and this one: milliseconds that it was ready to run and
---- waited for a processor.
-function Scene:delays()
-  local delays = { self = run_delay "self", [self.n.pid] = run_delay(self.n.pid) }
-  for _, pid in ipairs(self.n:workers()) do delays[pid] = run_delay(pid) end
-  return delays
-end
-
---- What others on the machine took since `before`, which bounds on time must leave out.
-function Scene:stolen(before)
-  local sum = 0
-  for pid, delay in pairs(self:delays()) do sum = sum + delay - (before[pid] or 0) end
-  return sum
+--- A function that tells how many milliseconds others took since this call from this process and
+--- the node's that live then: each waited for a processor, or had one that went to another machine.
+function Scene:stolen_from_now()
+  local function delays()
+    local list = { self = processors.run_delay_ms "self",
+      [self.n.pid] = processors.run_delay_ms(self.n.pid) }
+    for _, pid in ipairs(self.n:workers()) do list[pid] = processors.run_delay_ms(pid) end
+    return list
+  end
+  local before, stolen = delays(), processors.stolen_from_now()
+  return function()
+    local _, sum = stolen()
+    for pid, delay in pairs(delays()) do sum = sum + delay - (before[pid] or 0) end
+    return sum
+  end
 end
 
 --- Waits for one request and asserts that it was answered at most so many milliseconds after
 --- `from` (after it was sent; default 0), without what others took.
 function Scene:answered_within(ms, request, from)
-  local before = self:delays()
+  local stolen_ms = self:stolen_from_now()
   self.c:wait(request)
   local late = request.ms - (from or 0)
-  local stolen = self:stolen(before)
+  local stolen = stolen_ms()
   if late - stolen > ms then
     error(("answered %.1f ms late, %.1f ms of it taken by others; at most %g ms are allowed")
       :format(late, stolen, ms), 2)
