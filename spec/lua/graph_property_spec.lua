@@ -1,7 +1,7 @@
 -- Random graphs through the graph core and through a naive evaluator: both must come to the same,
 -- to the nanosecond. The summary's formulas are worked out again from the records.
 --
--- MPREG_SEED=n repeats one; MPREG_GRAPHS=n sets how many.
+-- MPREG_SEED=n repeats one; MPREG_GRAPHS=n sets how many: fewer with sanitizers, which take longer.
 local mp = require "MessagePack"
 local naive = dofile "spec/support/naive_graph.lua"
 
@@ -9,7 +9,8 @@ mp.set_array "without_hole"
 mp.set_string "string_compat"
 
 local SEED = tonumber(os.getenv "MPREG_SEED") or os.time() % 1000000
-local GRAPHS = tonumber(os.getenv "MPREG_GRAPHS") or 10000
+local GRAPHS = tonumber(os.getenv "MPREG_GRAPHS")
+  or (os.getenv "MPREG_SANITIZED" and 4000 or 10000)
 local BATCH = 1000
 local DRIVER = (os.getenv "MPREG_BUILD" or "build") .. "/spec/spec-graph_driver"
 local WORKERS = 1

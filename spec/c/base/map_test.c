@@ -16,7 +16,7 @@
 static void agrees_with_a_plain_list(void **state)
 {
     (void)state;
-    char names[KEYS][8];
+    char names[KEYS][16];
     bool there[KEYS] = {false};
     uint32_t values[KEYS] = {0};
     uint32_t count = 0;

@@ -160,7 +160,7 @@ static void keeps_to_its_limits(void **state)
         mp_buf_clear(&b);
         must(mp_mp_put_array(&b, MP_UNIT_MODULES_MAX + extra));
         for (uint32_t i = 0; i < MP_UNIT_MODULES_MAX + extra; i++) {
-            char name[8];
+            char name[16];
             snprintf(name, sizeof(name), "m%03u", i);
             put_module(&b, name, "s");
         }

@@ -349,7 +349,7 @@ static void lists_many_functions(void **state)
     for (int i = 0; i < FUNCTIONS; i++)
         snprintf(functions + 7 * i, 8, "f%05u,", (i * 2654435u) % FUNCTIONS);
     for (int m = 0; m < MODULES; m++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof(name), "m%d", m);
         must_add(f, name, "1.0", functions);
     }

@@ -242,7 +242,7 @@ static void keeps_answers_small(void **state)
     struct mp_catalog_effects out;
     struct mp_buf want = new_buf();
     struct mp_buf have = new_buf();
-    char name[8];
+    char name[16];
     open_with(&p, 0);
     other = (struct place){.memory = {.fail_at = SPEC_NEVER}};
     must(place_open(&other, "n2", "", 1, 0));
