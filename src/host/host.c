@@ -99,6 +99,9 @@ static void carry_out(struct mp_host *h, const struct mp_node_effect *e)
     case MP_NODE_REPLY:
         reply(h, e);
         break;
+    case MP_NODE_EVENTS:
+        mp_net_events(h, e->client, e->payload.bytes);
+        break;
     case MP_NODE_SEND:
         mp_workers_send(h, e);
         break;

@@ -311,6 +311,8 @@ struct mp_outgoing_frame {
 
 /* Appends an answer, or what comes before it, to a client's connection. */
 void mp_net_reply(struct mp_host *h, uint64_t client, const struct mp_outgoing_frame *o);
+/* Whole EVENT frames. */
+void mp_net_events(struct mp_host *h, uint64_t client, struct mp_slice frames);
 /* SEND_FRAME; as with a reply, the handle is taken. */
 void mp_net_send_frame(struct mp_host *h, const struct mp_node_effect *e);
 void mp_net_close(struct mp_host *h, uint64_t client);

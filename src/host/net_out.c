@@ -219,6 +219,28 @@ void mp_net_flush(struct mp_host *h)
 
 /* --- frames --- */
 
+/* Something was put, or there was no memory for it; `answer_bytes` of it are part of answers. */
+static void after_put(struct mp_conn *c, bool is_put, size_t answer_bytes)
+{
+    mp_conn_mark_dirty(c);
+    if (!is_put || c->out_bytes > MP_CONN_OUT_MAX_BYTES + c->host->cfg->value_max) {
+        mp_log(2, "%s %u does not read its answers: disconnected with %zu bytes unsent",
+               c->is_link ? "link" : "client", c->place, c->out_bytes);
+        mp_conn_close(c);
+        return;
+    }
+    c->answer_bytes += answer_bytes;
+    if (c->out_bytes > MP_CONN_OUT_HIGH_BYTES && c->answer_bytes > MP_CONN_OUT_HIGH_BYTES)
+        mp_conn_pause(c);
+    if (c->out_bytes <= high_mark(c))
+        return;
+    /* What gathered in this turn is no pressure yet if the socket takes it. */
+    if (!c->is_link && !c->is_blocked)
+        mp_conn_write(c);
+    else
+        tell_pressure(c);
+}
+
 void mp_conn_put_frame(struct mp_conn *c, const struct mp_outgoing_frame *o)
 {
     struct mp_host *h = c->host;
@@ -240,24 +262,8 @@ void mp_conn_put_frame(struct mp_conn *c, const struct mp_outgoing_frame *o)
     }
     if (handle != 0)
         mp_host_release(h, handle);
-    mp_conn_mark_dirty(c);
-    if (!is_put || c->out_bytes > MP_CONN_OUT_MAX_BYTES + h->cfg->value_max) {
-        mp_log(2, "%s %u does not read its answers: disconnected with %zu bytes unsent",
-               c->is_link ? "link" : "client", c->place, c->out_bytes);
-        mp_conn_close(c);
-        return;
-    }
-    if (o->type != MP_FRAME_MESSAGES)
-        c->answer_bytes += MP_FRAME_HEADER_BYTES + (size_t)f.size;
-    if (c->out_bytes > MP_CONN_OUT_HIGH_BYTES && c->answer_bytes > MP_CONN_OUT_HIGH_BYTES)
-        mp_conn_pause(c);
-    if (c->out_bytes <= high_mark(c))
-        return;
-    /* What gathered in this turn is no pressure yet if the socket takes it. */
-    if (!c->is_link && !c->is_blocked)
-        mp_conn_write(c);
-    else
-        tell_pressure(c);
+    bool is_answer = o->type != MP_FRAME_MESSAGES;
+    after_put(c, is_put, is_answer ? MP_FRAME_HEADER_BYTES + (size_t)f.size : 0);
 }
 
 void mp_net_reply(struct mp_host *h, uint64_t client, const struct mp_outgoing_frame *o)
@@ -270,6 +276,13 @@ void mp_net_reply(struct mp_host *h, uint64_t client, const struct mp_outgoing_f
         mp_conn_put_frame(c, o);
     else if (o->handle != 0)
         mp_host_release(h, o->handle);
+}
+
+void mp_net_events(struct mp_host *h, uint64_t client, struct mp_slice frames)
+{
+    struct mp_conn *c = mp_conn_find(h, client);
+    if (c && c->state == MP_CONN_OPEN)
+        after_put(c, out_copy(c, frames), frames.size);
 }
 
 void mp_net_send_frame(struct mp_host *h, const struct mp_node_effect *e)

@@ -415,16 +415,29 @@ static bool is_to_node(const struct mp_world_node *n, const struct mp_node_effec
     return c && c->kind == MP_WORLD_CONN_LINK;
 }
 
+static void reply(struct mp_world *w, struct mp_world_node *n, const struct mp_node_effect *e)
+{
+    if (is_to_node(n, e))
+        mp_world_send_frame(w, n, e);
+    else
+        mp_world_reply(w, n, e);
+    mp_world_give_block(w, n, e->payload.handle);
+}
+
 void mp_world_node_effect(struct mp_world *w, struct mp_world_node *n,
                           const struct mp_node_effect *e)
 {
+    struct mp_node_effect events = *e;
+    struct mp_node_effect event;
     switch (e->kind) {
     case MP_NODE_REPLY:
-        if (is_to_node(n, e))
-            mp_world_send_frame(w, n, e);
-        else
-            mp_world_reply(w, n, e);
-        mp_world_give_block(w, n, e->payload.handle);
+        reply(w, n, e);
+        break;
+    case MP_NODE_EVENTS:
+        while (mp_node_next_event(&events, &event))
+            reply(w, n, &event);
+        if (events.payload.bytes.size != 0)
+            mp_world_violation(w, "one-answer", "EVENTS that are no whole frames", n->number);
         break;
     case MP_NODE_SEND_FRAME:
         mp_world_send_frame(w, n, e);

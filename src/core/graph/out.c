@@ -9,7 +9,7 @@
 #define DECIMALS        6
 #define DECIMALS_SCALE  1000000u
 
-void mp_out_uint(struct mp_out *o, uint64_t v)
+void mp_out_large_uint(struct mp_out *o, uint64_t v)
 {
     if (o->err == MP_OK)
         o->err = mp_mp_put_uint(o->b, v);
@@ -54,7 +54,7 @@ void mp_out_array(struct mp_out *o, uint32_t count)
         o->err = mp_mp_put_array(o->b, count);
 }
 
-void mp_out_map(struct mp_out *o, uint32_t pairs)
+void mp_out_large_map(struct mp_out *o, uint32_t pairs)
 {
     if (o->err == MP_OK)
         o->err = mp_mp_put_map(o->b, pairs);

@@ -44,7 +44,18 @@ static inline void mp_out_bool(struct mp_out *o, bool v)
     if (at)
         *at = v ? 0xc3 : 0xc2;
 }
-void mp_out_uint(struct mp_out *o, uint64_t v);
+void mp_out_large_uint(struct mp_out *o, uint64_t v);
+/* Most are small: counts, levels, bytes of short results. */
+static inline void mp_out_uint(struct mp_out *o, uint64_t v)
+{
+    if (v > 0x7f) {
+        mp_out_large_uint(o, v);
+        return;
+    }
+    uint8_t *at = mp_out_room(o, 1);
+    if (at)
+        *at = (uint8_t)v;
+}
 void mp_out_float(struct mp_out *o, double v);
 void mp_out_str(struct mp_out *o, struct mp_slice s);
 /* A key, mostly: where it is known when this is compiled, it is two stores. */
@@ -70,7 +81,17 @@ static inline void mp_out_str_or_nil(struct mp_out *o, struct mp_slice s)
         mp_out_str(o, s);
 }
 void mp_out_array(struct mp_out *o, uint32_t count);
-void mp_out_map(struct mp_out *o, uint32_t pairs);
+void mp_out_large_map(struct mp_out *o, uint32_t pairs);
+static inline void mp_out_map(struct mp_out *o, uint32_t pairs)
+{
+    if (pairs > 15) {
+        mp_out_large_map(o, pairs);
+        return;
+    }
+    uint8_t *at = mp_out_room(o, 1);
+    if (at)
+        *at = (uint8_t)(0x80 | pairs);
+}
 void mp_out_bytes(struct mp_out *o, struct mp_slice s);
 /* An encoded value; nil for an empty slice. */
 static inline void mp_out_raw(struct mp_out *o, struct mp_slice s)

@@ -146,6 +146,23 @@ void mp_node_reply(struct mp_node *n, uint64_t client, uint64_t id, uint8_t fram
     e->payload.bytes = payload.size != 0 ? payload : no_memory();
 }
 
+bool mp_node_next_event(struct mp_node_effect *events, struct mp_node_effect *out)
+{
+    struct mp_frame_header h;
+    struct mp_slice all = events->payload.bytes;
+    if (mp_frame_read_header(all, UINT32_MAX, &h) != MP_OK ||
+        all.size - MP_FRAME_HEADER_BYTES < h.size)
+        return false;
+    *out = *events;
+    out->kind = MP_NODE_REPLY;
+    out->frame = h.type;
+    out->id = h.id;
+    out->payload.bytes = mp_slice_of(all.data + MP_FRAME_HEADER_BYTES, h.size);
+    size_t size = MP_FRAME_HEADER_BYTES + (size_t)h.size;
+    events->payload.bytes = mp_slice_of(all.data + size, all.size - size);
+    return true;
+}
+
 /* --- errors --- */
 
 struct mp_slice mp_node_error(struct mp_node *n, const struct mp_fault *fault)

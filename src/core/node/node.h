@@ -195,6 +195,8 @@ struct mp_node_event {
 
 enum mp_node_effect_kind {
     MP_NODE_REPLY,
+    MP_NODE_EVENTS, /* to `client`: payload.bytes, whole EVENT frames one behind the other, as they
+                       go over the connection; mp_node_next_event takes them apart */
     MP_NODE_SEND,
     MP_NODE_REVOKE,
     MP_NODE_CANCEL_CALL, /* bytes: the ERROR map that the function gets */
@@ -259,9 +261,9 @@ struct mp_node_effect {
                           entries */
     uint32_t unit;     /* UNLOAD_UNIT */
     uint8_t hash[MP_UNIT_HASH_BYTES]; /* KEEP_UNIT */
-    uint64_t client;         /* REPLY, SEND_FRAME, CLOSE; RESULT: the worker's incarnation */
-    uint64_t id;             /* REPLY: request; RESULT: nested number; SEND…: the call */
-    mp_time deadline;        /* SEND */
+    uint64_t client;  /* REPLY, EVENTS, SEND_FRAME, CLOSE; RESULT: the worker's incarnation */
+    uint64_t id;      /* REPLY: request; RESULT: nested number; SEND…: the call */
+    mp_time deadline; /* SEND */
     struct mp_slice context; /* SEND; SEND_FRAME, and REPLY with MESSAGES: the meta part; KEEP_UNIT
                                 and the effects of runs: as said there */
     struct mp_address addr;  /* SEND_DATAGRAM, DIAL */
@@ -283,6 +285,9 @@ MP_MUST_USE enum mp_err mp_node_step(struct mp_node *n, mp_time now, const struc
                                      struct mp_node_effects *out);
 mp_time mp_node_deadline(const struct mp_node *n);
 void mp_node_free(struct mp_node *n);
+
+/* The first of what EVENTS still holds, as a REPLY; false: it holds none. */
+bool mp_node_next_event(struct mp_node_effect *events, struct mp_node_effect *out);
 
 /* Whether a worker has this call now; an answer for any other is not to be believed. */
 bool mp_node_worker_has(const struct mp_node *n, uint32_t worker, uint64_t call);

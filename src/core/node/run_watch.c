@@ -8,6 +8,7 @@
 #include "src/base/limits.h"
 #include "src/core/node/runs_internal.h"
 #include "src/core/node/topics_internal.h"
+#include "src/wire/frame.h"
 #include "src/wire/msgpack.h"
 
 static struct mp_node_watch *watches_of(const struct mp_node_run *run, uint32_t *count)
@@ -108,23 +109,26 @@ struct made {
     struct mp_slice bytes[16];
 };
 
-/* The event in scratch memory; empty if there is none. */
-static struct mp_slice event_of(struct mp_node *n, struct mp_node_run *run, uint64_t seq,
-                                struct made *made)
+static struct mp_slice find_made(const struct made *made, uint64_t seq)
 {
     size_t at = seq % MP_ARRAY_SIZE(made->seq);
-    if (made->seq[at] == seq)
-        return made->bytes[at];
-    made->seq[at] = 0;
-    mp_buf_clear(&n->event);
-    if (mp_graph_put_event(run->graph, seq, &n->event) == MP_OK)
-        made->bytes[at] = mp_node_keep(n, mp_buf_slice(&n->event));
+    return made->seq[at] == seq ? made->bytes[at] : (struct mp_slice){0};
+}
+
+static void note_made(struct made *made, uint64_t seq, struct mp_slice bytes)
+{
+    size_t at = seq % MP_ARRAY_SIZE(made->seq);
+    made->seq[at] = bytes.size != 0 ? seq : 0;
+    made->bytes[at] = bytes;
+}
+
+/* A rare large one does not keep its memory. */
+static void clear_events(struct mp_node *n)
+{
+    if (n->event.capacity > MP_WATCH_STEP_BYTES)
+        mp_buf_fini(&n->event);
     else
-        made->bytes[at] = (struct mp_slice){0};
-    made->seq[at] = made->bytes[at].size != 0 ? seq : 0;
-    if (n->event.size > MP_TRACE_RESULT_MAX)
-        mp_buf_fini(&n->event); /* a rare one */
-    return made->bytes[at];
+        mp_buf_clear(&n->event);
 }
 
 /* So much was told in this step that the rest has to wait: the driver shall see first what it does
@@ -146,7 +150,7 @@ static mp_time told_next_at(const struct mp_node_run *run, const struct mp_node_
     return run->is_over || w->told_at == 0 ? 0 : mp_time_add(w->told_at, MP_MS(MP_WATCH_GATHER_MS));
 }
 
-static void tell_one(struct mp_node *n, struct mp_node_watch *w, struct mp_slice event)
+static void count_told(struct mp_node *n, struct mp_node_watch *w, size_t size)
 {
     if (w->told_in != n->steps) {
         w->told_in = n->steps;
@@ -156,10 +160,48 @@ static void tell_one(struct mp_node *n, struct mp_node_watch *w, struct mp_slice
         n->told_in = n->steps;
         n->told_bytes = 0;
     }
-    w->told_bytes += event.size;
-    n->told_bytes += event.size;
-    w->next++;
-    mp_node_reply(n, w->client, w->id, MP_FRAME_EVENT, event);
+    w->told_bytes += size;
+    n->told_bytes += size;
+}
+
+/* Appends the frame of an event to those that this watcher is told; its size, 0 without memory. */
+static size_t put_frame(struct mp_node *n, const struct mp_node_run *run,
+                        const struct mp_node_watch *w, const struct made *made)
+{
+    size_t before = n->event.size;
+    struct mp_slice event = find_made(made, w->next);
+    enum mp_err err = mp_frame_put(&n->event, MP_FRAME_EVENT, w->id, (struct mp_slice){0}, event);
+    if (err == MP_OK && event.size == 0)
+        err = mp_graph_put_event(run->graph, w->next, &n->event);
+    if (err != MP_OK) {
+        n->event.size = before;
+        return 0;
+    }
+    const struct mp_frame_header h = {.size = (uint32_t)(n->event.size - before) -
+                                              MP_FRAME_HEADER_BYTES,
+                                      .type = MP_FRAME_EVENT,
+                                      .id = w->id};
+    mp_frame_write_header(n->event.data + before, &h);
+    return n->event.size - before;
+}
+
+/* What was put for a watcher goes out; others who are told the same copy it from there. */
+static bool send_events(struct mp_node *n, const struct mp_node_run *run, struct mp_node_watch *w,
+                        uint64_t first, struct made *made)
+{
+    struct mp_node_effect events = {.kind = MP_NODE_EVENTS, .client = w->client};
+    events.payload.bytes = mp_node_keep(n, mp_buf_slice(&n->event));
+    if (events.payload.bytes.size == 0) {
+        w->next = first;
+        return false;
+    }
+    if (w->client != n->client_gone)
+        *mp_node_emit(n, MP_NODE_EVENTS) = events;
+    struct mp_node_effect one;
+    if (run->watches.size > sizeof(*w))
+        for (uint64_t seq = first; mp_node_next_event(&events, &one); seq++)
+            note_made(made, seq, one.payload.bytes);
+    return true;
 }
 
 /* False: memory is out. */
@@ -167,15 +209,16 @@ static bool tell_all(struct mp_node *n, struct mp_node_run *run, struct mp_node_
                      struct made *made)
 {
     uint64_t last = mp_graph_event_count(run->graph);
-    while (w->next <= last && may_be_told(n, w) && !is_enough(n, w)) {
-        struct mp_slice event = {0};
-        if (mp_node_make_room(n))
-            event = event_of(n, run, w->next, made);
-        if (event.size == 0)
-            return false;
-        tell_one(n, w, event);
+    uint64_t first = w->next;
+    bool has_memory = mp_node_make_room(n);
+    clear_events(n);
+    while (has_memory && w->next <= last && may_be_told(n, w) && !is_enough(n, w)) {
+        size_t size = put_frame(n, run, w, made);
+        has_memory = size != 0;
+        count_told(n, w, size);
+        w->next += has_memory;
     }
-    return true;
+    return (w->next == first || send_events(n, run, w, first, made)) && has_memory;
 }
 
 /* False: memory is out. */
@@ -294,7 +337,6 @@ void mp_node_run_publish(struct mp_node *n, mp_time now, struct mp_node_run *run
     bool is_any = is_wanted(n, run);
     if (run->is_dead || (!is_any && run->topic.size == 0))
         return;
-    struct made made = {0};
     for (uint64_t seq = from + 1; seq <= mp_graph_event_count(run->graph); seq++) {
         char bytes[TOPIC_BYTES_MAX];
         struct mp_text topic;
@@ -303,7 +345,10 @@ void mp_node_run_publish(struct mp_node *n, mp_time now, struct mp_node_run *run
         bool is_this = is_any && mp_node_topics_wants(n, mp_text_slice(&topic));
         if (!is_this && run->topic.size == 0)
             continue;
-        struct mp_slice event = event_of(n, run, seq, &made);
+        clear_events(n);
+        if (mp_graph_put_event(run->graph, seq, &n->event) != MP_OK)
+            continue;
+        struct mp_slice event = mp_node_keep(n, mp_buf_slice(&n->event));
         if (event.size != 0 && is_this)
             mp_node_topics_publish(n, now, mp_text_slice(&topic), event);
         if (event.size != 0 && run->topic.size != 0)

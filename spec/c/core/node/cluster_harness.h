@@ -485,9 +485,16 @@ static inline void cluster_effect(struct spec_cluster *c, uint32_t node,
     struct spec_node *n = &c->nodes[node];
     struct mp_slice none = {0};
     struct mp_slice text = e->payload.bytes;
+    struct mp_node_effect events = *e;
+    struct mp_node_effect event;
     switch (e->kind) {
     case MP_NODE_REPLY:
         cluster_reply(c, node, e);
+        break;
+    case MP_NODE_EVENTS:
+        while (mp_node_next_event(&events, &event))
+            cluster_reply(c, node, &event);
+        assert_int_equal(events.payload.bytes.size, 0);
         break;
     case MP_NODE_SEND:
         cluster_send(c, node, e);
