@@ -603,6 +603,7 @@ enum mp_err mp_graph_call_completed(struct mp_graph *g, const struct mp_graph_ev
         return MP_EINVAL;
     mp_assert(!ev->completed.is_held || a.node.size != 0);
     g->steps[g->calls[call].step].has_run = true;
+    g->steps[g->calls[call].step].unconfirmed += ev->completed.is_unconfirmed;
     if (g->calls[call].state == MP_GRAPH_CALL_GIVEN_UP) {
         g->bytes_moved += a.bytes_moved;
         mp_graph_call_free(g, call);

@@ -117,6 +117,7 @@ struct mp_graph_event {
             bool is_held;
             uint64_t held;       /* under which `node` holds it; unique there */
             uint64_t held_bytes; /* its size */
+            bool is_unconfirmed; /* something that it asked for may go on */
         } completed;
         struct {
             uint64_t invocation;

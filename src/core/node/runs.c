@@ -145,6 +145,7 @@ static void invoke(struct mp_node *n, mp_time now, struct mp_node_run *run,
                   .query = key,
                   .marks = e->invoke.has_holes ? MP_NODE_HAS_HOLES : 0,
                   .release = run->release,
+                  .is_part = e->invoke.index != 0,
                   .deadline = deadline},
     };
     n->route_hint = n->route_found;
@@ -487,6 +488,7 @@ void mp_node_run_answer(struct mp_node *n, mp_time now, const struct mp_node_wor
         ev.completed.worker = w->worker;
         ev.completed.bytes_in = w->bytes_in;
         ev.completed.timing = w->timing;
+        ev.completed.is_unconfirmed = !w->answer.answer.is_confirmed;
     } else {
         ev.kind = MP_GRAPH_FAILED_CALL;
         ev.failed.invocation = w->answer.answer.origin.id;

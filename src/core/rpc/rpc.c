@@ -430,13 +430,13 @@ static void end(struct mp_rpc *r, struct mp_rpc_call *c, enum mp_rpc_answer how,
 }
 
 /* What a function gave is the answer. It is kept for a while if calls were left behind, of which
- * the caller counts on hearing that they have ended: another node, and a run that was cancelled or
- * may try again. */
+ * the caller counts on hearing that they have ended: another node, and a run that was cancelled,
+ * may try again, or may be cancelled before the rest of the step is done. */
 static void finish(struct mp_rpc *r, struct mp_rpc_call *c, enum mp_rpc_answer how, mp_time now)
 {
     bool is_run = c->origin.kind == MP_RPC_RUN;
     bool is_counted = c->origin.kind == MP_RPC_PEER ||
-                      (is_run && (how == MP_RPC_ERROR || c->state == MP_RPC_ENDING));
+                      (is_run && (how == MP_RPC_ERROR || c->state == MP_RPC_ENDING || c->is_part));
     cancel_children(r, c);
     if (!is_counted || c->first_child == MP_RPC_NONE) {
         answer(r, c, how);
@@ -584,6 +584,7 @@ static enum mp_err begin(struct mp_rpc *r, mp_time now, const struct mp_rpc_even
     c->deadline = ev->begin.deadline;
     c->retries = ev->begin.retries;
     c->is_patient = ev->begin.is_patient;
+    c->is_part = ev->begin.is_part;
     c->depth = ev->begin.depth;
     c->marks = ev->begin.marks;
     c->release = ev->begin.release;

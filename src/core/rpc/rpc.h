@@ -10,8 +10,9 @@
  * Whoever asks for a step of a run, or sends a call here from another node, counts on what the
  * answer says of the end: is_confirmed means that nothing of the call runs anywhere any more. So
  * those two are ENDING in between when they are cancelled; the second also when its time is up
- * (where it comes from, there is a timer as well), and when it leaves calls behind. Clients and
- * functions are answered at once. */
+ * (where it comes from, there is a timer as well), and when it leaves calls behind; the first
+ * leaves none behind if it failed, or if it is only a part of its step. Clients and functions are
+ * answered at once. */
 #pragma once
 
 #include <stdbool.h>
@@ -88,6 +89,7 @@ struct mp_rpc_event {
             mp_time deadline;
             uint32_t retries;
             bool is_patient; /* its caller waits for a provider, also when the last one goes away */
+            bool is_part;    /* of a run, of a step that may be cancelled after it has succeeded */
             uint32_t depth;  /* of nesting, 0 for a call from outside */
         } begin;
         struct {
@@ -158,6 +160,7 @@ struct mp_rpc_call {
     bool has_begun;
     bool was_rerun;
     bool is_patient;
+    bool is_part;
     uint32_t attempt;
     uint32_t retries;
     uint32_t depth;

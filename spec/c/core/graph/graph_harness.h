@@ -57,7 +57,7 @@ struct harness {
     struct mp_buf events; /* as they were told */
     uint64_t seq;         /* of the last of them */
     bool has_missed;      /* for lack of memory */
-    bool is_unconfirmed;  /* failures from now on: the calls may go on */
+    bool is_unconfirmed;  /* answers from now on: something of the calls may go on */
     enum mp_graph_status status;
     enum mp_err err; /* of the last step */
     uint32_t workers;
@@ -288,6 +288,7 @@ static inline void harness_complete_bytes(struct harness *h, struct harness_call
     ev.completed.version = mp_slice_str("1.2.0");
     ev.completed.worker = 1;
     ev.completed.bytes_in = 5;
+    ev.completed.is_unconfirmed = h->is_unconfirmed;
     ev.completed.timing =
         (struct mp_graph_timing){.queue = MP_US(100), .network = MP_US(20), .run = MP_MS(2)};
     harness_step(h, &ev);

@@ -154,6 +154,16 @@ static void elements_are_told_as_one_step(void **state)
     harness_fail_at(h, "e", 2, CANCELLED, false);
     receipts(h, "unreachable");
     harness_free(h);
+    /* What one asked for may go on, though it succeeded. */
+    h = harness_run(list);
+    h->is_unconfirmed = true;
+    harness_complete_at(h, "e", 1, "1");
+    h->is_unconfirmed = false;
+    harness_cancel(h);
+    harness_fail_at(h, "e", 2, CANCELLED, false);
+    harness_fail_at(h, "e", 3, CANCELLED, false);
+    receipts(h, "unreachable");
+    harness_free(h);
 }
 
 static void what_its_own_error_skipped_is_done(void **state)

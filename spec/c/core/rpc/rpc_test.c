@@ -595,6 +595,18 @@ static void an_answer_waits_for_what_its_function_left_behind(void **state)
     the(MP_RPC_KEEP);
     ended(child);
     expect_answer(MP_RPC_RESULT, true);
+    /* Or it is a part of a step, and the step may be cancelled while others of it go on. */
+    struct mp_rpc_event ev = begin_of(5, MP_SECONDS(5), 0);
+    ev.begin.origin.kind = MP_RPC_RUN;
+    ev.begin.is_part = true;
+    assert_int_equal(MP_OK, step(&ev));
+    root = begun;
+    child = begin_child(root, 1);
+    outcome(root, false, false, false);
+    the(MP_RPC_KEEP);
+    assert_int_equal(0, count_of(MP_RPC_ANSWER));
+    ended(child);
+    expect_answer(MP_RPC_RESULT, true);
     assert_int_equal(0, rpc.used);
 }
 
