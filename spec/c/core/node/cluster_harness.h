@@ -494,7 +494,7 @@ static inline void cluster_effect(struct spec_cluster *c, uint32_t node,
     case MP_NODE_EVENTS:
         while (mp_node_next_event(&events, &event))
             cluster_reply(c, node, &event);
-        assert_int_equal(events.payload.bytes.size, 0);
+        MUST(events.payload.bytes.size == 0);
         break;
     case MP_NODE_SEND:
         cluster_send(c, node, e);
