@@ -32,6 +32,13 @@ function M.show(run, output)
     name = type(run.name) == "string" and run.name or nil }))
 end
 
+--- What stands for the events of a run whose events are gone: how it ended, without `seq`.
+local function last_event(run)
+  local summary = type(run.summary) == "table" and run.summary or nil
+  return { event = "run_finished", run_id = run.run_id, at_ms = summary and summary.total_ms,
+    status = run.status, output = run.output, error = run.error, summary = summary }
+end
+
 --- Follows a run on a connection, to its end.
 ---@param ask fun(on_event: fun(event: string)): string?, table?  asks to watch
 ---@param output table
@@ -51,7 +58,11 @@ function M.follow(ask, output)
     return has_begun and exit.of_error(err) or exit.of_question(err)
   end
   local run = codec.decode(answer)
-  if not output.json then M.show(run, output) end
+  if not output.json then
+    M.show(run, output)
+  elseif not has_begun then
+    output:document(codec.encode(last_event(run)))
+  end
   return exit.of_run(run)
 end
 

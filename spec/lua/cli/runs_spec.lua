@@ -176,6 +176,16 @@ Run 01KB6QJ0V8XK3M2R7T9C4D5E6F quakes · failed · 2 levels · 2 steps · 1 node
     assert.same({ 0, { "run_started", "step_started" } }, { r.code, lines })
   end)
 
+  it("says in a line of JSON how a run ended whose events are kept no longer", function()
+    local r = commands.run("trace", { OLD, "--follow", "-o", "json" }, function()
+      return quakes "failed"
+    end)
+    local event, run = commands.document(r), quakes "failed"
+    assert.same({ 1, "run_finished", OLD, "failed", run.summary.total_ms, nil }, { r.code, event.event,
+      event.run_id, event.status, event.at_ms, event.seq })
+    assert.same(run.summary.steps, event.summary.steps)
+  end)
+
   it("ends with the watching, not with the run", function()
     local r = commands.run("trace", { OLD, "--follow" }, watched(nil,
       { code = "CANCELLED", reason = "INTERRUPTED", message = "interrupted" }))
