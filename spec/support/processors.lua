@@ -4,30 +4,41 @@ local M = {}
 
 local JIFFY_MS = 10 -- of /proc/stat: USER_HZ is 100 on Linux
 
---- Of all processors together, in jiffies: time that went by, and time that went to other machines.
+--- In jiffies: time that went by on all processors together, what of it went to other machines, and
+--- a list of that for each processor.
 local function read()
+  local sum, stolen, each = 0, 0, {}
   local file = io.open "/proc/stat"
-  local line = file and file:read "*l" or ""
-  if file then file:close() end
-  local sum, stolen, place = 0, 0, 0
-  for number in line:gmatch "%d+" do
-    place = place + 1
-    if place > 8 then break end -- guests' time is in the users' already
-    sum = sum + tonumber(number)
-    if place == 8 then stolen = tonumber(number) end
+  if not file then return sum, stolen, each end
+  for name, numbers in file:read("*a"):gmatch "(cpu%d*)([^\n]*)" do
+    local place = 0
+    for number in numbers:gmatch "%d+" do
+      place = place + 1
+      if place > 8 then break end -- guests' time is in the users' already
+      if name == "cpu" then sum = sum + tonumber(number) end
+      if place == 8 and name == "cpu" then
+        stolen = tonumber(number)
+      elseif place == 8 then
+        each[#each + 1] = tonumber(number)
+      end
+    end
   end
-  return sum, stolen
+  file:close()
+  return sum, stolen, each
 end
 
 --- A virtual machine's processors are given to others at times. A function that tells which share
---- of the processors' time that was since this call, and how many milliseconds; 0 and 0 where the
---- system does not say.
+--- of the processors' time that was since this call, and how many milliseconds of the one that was
+--- taken away longest; 0 and 0 where the system does not say.
 function M.stolen_from_now()
-  local sum, stolen = read()
+  local sum, stolen, each = read()
   return function()
-    local sum_now, stolen_now = read()
-    local taken = stolen_now - stolen
-    return sum_now > sum and taken / (sum_now - sum) or 0, taken * JIFFY_MS
+    local sum_now, stolen_now, each_now = read()
+    local longest = 0
+    for i, before in ipairs(each) do
+      longest = math.max(longest, (each_now[i] or before) - before)
+    end
+    return sum_now > sum and (stolen_now - stolen) / (sum_now - sum) or 0, longest * JIFFY_MS
   end
 end
 

@@ -31,30 +31,29 @@ static inline uint8_t *mp_out_room(struct mp_out *o, size_t size)
     return at;
 }
 
-/* MessagePack */
-static inline void mp_out_nil(struct mp_out *o)
+static inline void mp_out_byte(struct mp_out *o, uint8_t byte)
 {
     uint8_t *at = mp_out_room(o, 1);
     if (at)
-        *at = 0xc0;
+        *at = byte;
+}
+
+/* MessagePack; most numbers and maps are small: one byte, which is written in place. */
+static inline void mp_out_nil(struct mp_out *o)
+{
+    mp_out_byte(o, 0xc0);
 }
 static inline void mp_out_bool(struct mp_out *o, bool v)
 {
-    uint8_t *at = mp_out_room(o, 1);
-    if (at)
-        *at = v ? 0xc3 : 0xc2;
+    mp_out_byte(o, v ? 0xc3 : 0xc2);
 }
 void mp_out_large_uint(struct mp_out *o, uint64_t v);
-/* Most are small: counts, levels, bytes of short results. */
 static inline void mp_out_uint(struct mp_out *o, uint64_t v)
 {
-    if (v > 0x7f) {
+    if (v <= 0x7f)
+        mp_out_byte(o, (uint8_t)v);
+    else
         mp_out_large_uint(o, v);
-        return;
-    }
-    uint8_t *at = mp_out_room(o, 1);
-    if (at)
-        *at = (uint8_t)v;
 }
 void mp_out_float(struct mp_out *o, double v);
 void mp_out_str(struct mp_out *o, struct mp_slice s);
@@ -84,13 +83,10 @@ void mp_out_array(struct mp_out *o, uint32_t count);
 void mp_out_large_map(struct mp_out *o, uint32_t pairs);
 static inline void mp_out_map(struct mp_out *o, uint32_t pairs)
 {
-    if (pairs > 15) {
+    if (pairs <= 15)
+        mp_out_byte(o, (uint8_t)(0x80 | pairs));
+    else
         mp_out_large_map(o, pairs);
-        return;
-    }
-    uint8_t *at = mp_out_room(o, 1);
-    if (at)
-        *at = (uint8_t)(0x80 | pairs);
 }
 void mp_out_bytes(struct mp_out *o, struct mp_slice s);
 /* An encoded value; nil for an empty slice. */

@@ -118,7 +118,7 @@ static struct mp_slice find_made(const struct made *made, uint64_t seq)
 static void note_made(struct made *made, uint64_t seq, struct mp_slice bytes)
 {
     size_t at = seq % MP_ARRAY_SIZE(made->seq);
-    made->seq[at] = bytes.size != 0 ? seq : 0;
+    made->seq[at] = seq;
     made->bytes[at] = bytes;
 }
 
@@ -170,19 +170,21 @@ static size_t put_frame(struct mp_node *n, const struct mp_node_run *run,
 {
     size_t before = n->event.size;
     struct mp_slice event = find_made(made, w->next);
-    enum mp_err err = mp_frame_put(&n->event, MP_FRAME_EVENT, w->id, (struct mp_slice){0}, event);
-    if (err == MP_OK && event.size == 0)
-        err = mp_graph_put_event(run->graph, w->next, &n->event);
+    enum mp_err err = mp_buf_reserve(&n->event, MP_FRAME_HEADER_BYTES + event.size);
+    if (err != MP_OK)
+        return 0;
+    n->event.size += MP_FRAME_HEADER_BYTES;
+    err = event.size != 0 ? mp_buf_append(&n->event, event)
+                          : mp_graph_put_event(run->graph, w->next, &n->event);
     if (err != MP_OK) {
         n->event.size = before;
         return 0;
     }
-    const struct mp_frame_header h = {.size = (uint32_t)(n->event.size - before) -
-                                              MP_FRAME_HEADER_BYTES,
-                                      .type = MP_FRAME_EVENT,
-                                      .id = w->id};
+    size_t size = n->event.size - before;
+    const struct mp_frame_header h = {
+        .size = (uint32_t)(size - MP_FRAME_HEADER_BYTES), .type = MP_FRAME_EVENT, .id = w->id};
     mp_frame_write_header(n->event.data + before, &h);
-    return n->event.size - before;
+    return size;
 }
 
 /* What was put for a watcher goes out; others who are told the same copy it from there. */
