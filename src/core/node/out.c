@@ -527,7 +527,10 @@ void mp_node_outs_reroute(struct mp_node *n, uint32_t link)
 void mp_node_outs_lost(struct mp_node *n, mp_time now, uint32_t link)
 {
     (void)now;
-    mp_node_outs_reroute(n, link);
+    /* One that has left makes no links any more (membership, which would tell when another node is
+     * a new boot or dead, is silent), so what was to go over this one would try for ever. */
+    if (!n->is_draining)
+        mp_node_outs_reroute(n, link);
     /* What its end brings about may come to hang on it again, behind these. */
     uint32_t count = n->links[link].out_count;
     while (count-- > 0 && n->links[link].out_first != MP_NODE_NONE)

@@ -114,6 +114,28 @@ static void the_helper_of_a_watcher_dies(void **state)
     cluster_end(c);
 }
 
+/* Membership says nothing any more once a node has left, so it never hears that the coordinator is
+ * a new boot now. */
+static void one_who_leaves_does_not_dial_the_coordinators_next_boot_for_ever(void **state)
+{
+    (void)state;
+    uint64_t here;
+    uint64_t there;
+    struct spec_cluster *c = begin(2, &here, &there);
+    struct spec_id run = begin_detached(c, here, 1, CHAIN);
+    cluster_run(c, MP_MS(50));
+    cluster_kill(c, 0);
+    cluster_run(c, MP_MS(1));
+    cluster_boot(c, 0, &(struct spec_boot){.name = "a"});
+    const struct mp_node_event drain = {.kind = MP_NODE_DRAIN};
+    ask(c, there, 2, "watch", run);
+    cluster_step(c, 1, &drain);
+    cluster_run(c, MP_SECONDS(30));
+    assert_reason(c, there, 2, "COORDINATOR_LOST");
+    assert_true(c->nodes[1].is_drained);
+    cluster_end(c);
+}
+
 /* Over one hop and over two; what the client pauses, and what a link does. */
 static void one_who_does_not_read_behind_other_nodes_is_waited_for(void **state)
 {
@@ -239,6 +261,7 @@ int main(void)
         cmocka_unit_test(requests_about_runs_pass_through_a_helper),
         cmocka_unit_test(a_watcher_behind_a_helper_hears_that_the_coordinator_died),
         cmocka_unit_test(the_helper_of_a_watcher_dies),
+        cmocka_unit_test(one_who_leaves_does_not_dial_the_coordinators_next_boot_for_ever),
         cmocka_unit_test(one_who_does_not_read_behind_other_nodes_is_waited_for),
         cmocka_unit_test(a_paused_watch_is_cancelled_or_left),
         cmocka_unit_test(one_who_never_reads_is_given_up),
