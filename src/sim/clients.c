@@ -210,6 +210,15 @@ void mp_world_clients_lost(struct mp_world *w, const struct mp_world_node *n)
             mp_world_conn_close(&w->nodes[n->number], (uint64_t)n->conns[i].generation << 32 | i);
 }
 
+void mp_world_clients_wait(struct mp_world *w, const struct mp_world_node *n, mp_duration how_long)
+{
+    for (uint32_t i = 0; i < w->request_count; i++) {
+        struct mp_world_request *r = &w->requests[i];
+        if (r->node == n->number && r->kind == MP_WORLD_CHANGE && r->answers == 0)
+            r->due_at += how_long;
+    }
+}
+
 /* --- requests --- */
 
 static struct mp_world_request *new_request(struct mp_world *w, enum mp_world_request_kind kind,

@@ -321,6 +321,7 @@ void mp_world_node_pause(struct mp_world *w, struct mp_world_node *n, mp_duratio
     if (!mp_world_is_paused(w, n))
         n->paused_from = w->now;
     n->paused_until = w->now + how_long;
+    mp_world_clients_wait(w, n, how_long);
     mp_world_log_time(w, n, "stands still", how_long);
     mp_world_set_timer(w, n);
 }

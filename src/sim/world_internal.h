@@ -789,6 +789,8 @@ void mp_world_forget(struct mp_world *w, struct mp_world_node *n, uint32_t name)
 void mp_world_reply(struct mp_world *w, struct mp_world_node *n, const struct mp_node_effect *e);
 /* The clients of a node lose it: nobody owes them anything. */
 void mp_world_clients_lost(struct mp_world *w, const struct mp_world_node *n);
+/* The node stands still: what it has limits of its own for, one after another, takes longer. */
+void mp_world_clients_wait(struct mp_world *w, const struct mp_world_node *n, mp_duration how_long);
 bool mp_world_clients_are_answered(const struct mp_world *w);
 /* Asks a node for a change, and gives the request's number, from 1. */
 uint32_t mp_world_ask_change(struct mp_world *w, struct mp_world_node *n, const struct mp_buf *meta,

@@ -534,12 +534,10 @@ static void what_is_forgotten_gives_its_space_back(void **state)
     }
     keep_run(w, 1, "last", "head", "body");
     wait_for(w, 201);
-    /* It gives back while it has nothing else to do. */
+    /* It gives back while it has nothing else to do, so it is left alone. */
     for (uint32_t i = 0; size_of(w, "runs.db") > 12 << 20; i++) {
-        assert_true(i < 100000);
-        w->answer_count = 0;
-        keep_run(w, 1, "last", "head", "body");
-        wait_for(w, 1);
+        assert_true(i < 60000);
+        uv_sleep(1);
     }
     assert_false(read_run(w, "r195")->is_missing);
 }
