@@ -29,6 +29,7 @@ describe("scenario", function()
     { "mixed", "--nodes", 4, "--seed", 10487 }, -- who claimed a name asked again after 5 s only
     { "mixed", "--nodes", 7, "--seed", 1796000026059 }, -- what an element left behind went on
     { "mixed", "--nodes", 12, "--seed", 1795956198954 }, -- who leaves dialled a new boot for ever
+    { "mixed", "--nodes", 7, "--seed", 1997000010165 }, -- no memory for the last event of a run
     { "deploy", "--nodes", 5, "--seed", 214 }, -- two changes of one node had one stamp
     { "deploy", "--nodes", 5, "--seed", 284 }, -- two nodes were forgotten while it was under way
     { "deploy", "--nodes", 5, "--seed", 343 }, -- who was told the same twice said that it was live

@@ -6,7 +6,7 @@
  *
  * Steps with `each` are told as one step, with some progress, not element by element. Room for what
  * every step has to tell is there from the start; for the rest the log grows, and what finds no
- * room is left out: nothing depends on it. */
+ * room is left out: nothing depends on it, but on the end, which always finds some. */
 #include "src/core/graph/graph_internal.h"
 
 #define HEAD_PAIRS 4
@@ -30,12 +30,14 @@ void mp_graph_log_reserve(struct mp_graph *g)
     g->log = log ? log : g->log;
 }
 
+/* The last place is the end's: whoever was told anything is told that, too. */
 static void tell(struct mp_graph *g, enum mp_graph_told_kind kind, uint32_t step, uint32_t a,
                  uint32_t b)
 {
-    if (g->log_count == g->log_capacity) {
+    uint32_t need = kind == MP_GRAPH_TOLD_RUN_FINISHED ? 1 : 2;
+    if (g->log_capacity - g->log_count < need) {
         struct mp_graph_told *log =
-            mp_graph_grow(g, g->log, &g->log_capacity, sizeof(*log), g->log_count + 1);
+            mp_graph_grow(g, g->log, &g->log_capacity, sizeof(*log), g->log_count + need);
         if (!log)
             return;
         g->log = log;
