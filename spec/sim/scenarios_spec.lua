@@ -30,6 +30,8 @@ describe("scenario", function()
     { "mixed", "--nodes", 7, "--seed", 1796000026059 }, -- what an element left behind went on
     { "mixed", "--nodes", 12, "--seed", 1795956198954 }, -- who leaves dialled a new boot for ever
     { "mixed", "--nodes", 7, "--seed", 1997000010165 }, -- no memory for the last event of a run
+    { "mixed", "--nodes", 5, "--seed", 1897000017046 }, -- no memory for what a resumed run had
+    { "mixed", "--nodes", 12, "--seed", 1997000020018 }, -- a call crossed the end of an idle link
     { "deploy", "--nodes", 5, "--seed", 214 }, -- two changes of one node had one stamp
     { "deploy", "--nodes", 5, "--seed", 284 }, -- two nodes were forgotten while it was under way
     { "deploy", "--nodes", 5, "--seed", 343 }, -- who was told the same twice said that it was live

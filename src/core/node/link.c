@@ -8,7 +8,9 @@
  * the two crossed: we then keep ours if our name is the lesser, and say PING on it, so that an end
  * that has forgotten it tells us. Where both came up before anybody saw that they crossed, nothing
  * new goes over the one that does not stay; it is closed when it has carried nothing for a while,
- * since what is on its way over it has maybe begun at the other end. */
+ * since what is on its way over it has maybe begun at the other end.
+ *
+ * Nobody hangs up unasked (seeds.c): a request that crosses the end of its link would be lost. */
 #include "src/base/assert.h"
 #include "src/core/node/node_internal.h"
 #include "src/core/node/topics_internal.h"
@@ -308,6 +310,7 @@ void mp_node_link_end(struct mp_node *n, mp_time now, uint32_t link)
     n->links_up -= was_up;
     l->state = MP_NODE_LINK_WAITING; /* nothing is sent on it any more */
     l->client = 0;
+    l->is_asked = l->is_held_back = false;
     l->failures++;
     /* It was the right node: a HELLO that came to nothing was one of an older boot. */
     if ((was_up || l->generation != 0) && info.state < MP_MEMBER_DEAD) {
@@ -389,13 +392,11 @@ static void link_frame(struct mp_node *n, mp_time now, uint32_t link,
         mp_node_out_event(n, link, ev->frame.id, payload);
         break;
     case MP_FRAME_PING:
-        mp_node_send_frame(n, client, MP_FRAME_PONG, ev->frame.id, (struct mp_slice){0},
-                           (struct mp_rpc_payload){0});
+        mp_node_link_ping(n, link, ev->frame.id);
         break;
     case MP_FRAME_PONG:
-        if (ev->frame.id == MP_NODE_GOODBYE_ID)
-            n->links[link].is_told = false;
         mp_node_put_off(n, MP_NODE_WORK_TCP_ACK, n->links[link].member);
+        mp_node_link_pong(n, now, link, ev->frame.id);
         break;
     case MP_FRAME_SYNC:
         mp_node_sync_frame(n, now, link, ev->frame.id, payload->bytes);

@@ -191,6 +191,8 @@ struct mp_node_link {
     bool is_high;         /* its unsent bytes are above the bound */
     bool wants_sync;      /* once it is up */
     bool is_told;         /* that this node stops; its PONG is awaited */
+    bool is_asked;        /* whether it may be closed; the same */
+    bool is_held_back;    /* the other end wants to close it: nothing new is sent */
     uint32_t failures;
     uint32_t next_free;
     uint64_t generation; /* as its HELLO said */
@@ -678,8 +680,6 @@ void mp_node_outs_reroute(struct mp_node *n, uint32_t link);
 /* A connection is gone: what it asked for through here is cancelled. */
 void mp_node_outs_of_client_gone(struct mp_node *n, uint64_t client);
 bool mp_node_outs_cancel(struct mp_node *n, uint64_t client, uint64_t id);
-/* Whether a connection waits for answers that come through here. */
-bool mp_node_outs_has_relays(const struct mp_node *n, uint64_t client);
 /* A run needs no held values any more; its records may (see MP_NODE_GATHER_FIRST). */
 void mp_node_outs_of_run_over(struct mp_node *n, uint64_t run);
 #define MP_NODE_GATHER_FIRST (1ull << 63) /* fetches for records; a machine's are below */
@@ -732,6 +732,9 @@ void mp_node_link_gone(struct mp_node *n, mp_time now, uint64_t client);
 void mp_node_pressure(struct mp_node *n, mp_time now, const struct mp_node_event *ev);
 void mp_node_seed(struct mp_node *n, const struct mp_node_event *ev);
 void mp_node_links_tick(struct mp_node *n, mp_time now);
+/* PING and PONG on a link that is up. */
+void mp_node_link_ping(struct mp_node *n, uint32_t link, uint64_t id);
+void mp_node_link_pong(struct mp_node *n, mp_time now, uint32_t link, uint64_t id);
 /* What a change of a member means for its link. */
 void mp_node_link_member_changed(struct mp_node *n, mp_time now, uint32_t member);
 /* A member is reached by another way now: what waits for a link to it may go there. */
@@ -745,7 +748,9 @@ void mp_node_links_wake(struct mp_node *n, mp_time at);
 #define MP_NODE_SEED_SATISFIED MP_SECONDS(30)  /* a seed that is a live member: looked at again */
 #define MP_NODE_SEED_IS_SELF   MP_SECONDS(600) /* or when it is this node */
 #define MP_NODE_IDLE_SWEEP     MP_SECONDS(5)
-#define MP_NODE_GOODBYE_ID     1 /* of the PING behind a goodbye; others have 0 */
+#define MP_NODE_GOODBYE_ID     1 /* of the PING behind a goodbye */
+#define MP_NODE_HANG_UP_ID     2 /* of a PING: may this link be closed? of its PONG: it may */
+#define MP_NODE_STAY_ID        3 /* of a PONG: it may not; of a PING: it is not closed after all */
 mp_duration mp_node_link_backoff(struct mp_node *n, uint32_t failures);
 uint32_t mp_node_link_of_member(const struct mp_node *n, uint32_t member);
 uint32_t mp_node_any_link(const struct mp_node *n, uint64_t client);

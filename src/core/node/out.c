@@ -370,8 +370,9 @@ static void send(struct mp_node *n, struct mp_node_out *o)
 
 void mp_node_outs_flush(struct mp_node *n, uint32_t link)
 {
-    uint32_t place = n->links[link].out_last;
-    if (n->links[link].state != MP_NODE_LINK_UP || n->links[link].is_high)
+    const struct mp_node_link *l = &n->links[link];
+    uint32_t place = l->out_last;
+    if (l->state != MP_NODE_LINK_UP || l->is_high || l->is_held_back)
         return;
     /* Sent ones stand before queued ones. */
     uint32_t first = MP_NODE_NONE;
@@ -563,15 +564,6 @@ bool mp_node_outs_cancel(struct mp_node *n, uint64_t client, uint64_t id)
                                (struct mp_slice){0}, (struct mp_rpc_payload){0});
         return true;
     }
-    return false;
-}
-
-bool mp_node_outs_has_relays(const struct mp_node *n, uint64_t client)
-{
-    for (uint32_t i = 0; n->relay_count != 0 && i < n->out_used; i++)
-        if (n->outs[i].kind == MP_NODE_OUT_RELAY && n->outs[i].owner == client &&
-            n->outs[i].state != MP_NODE_OUT_FREE)
-            return true;
     return false;
 }
 

@@ -499,6 +499,15 @@ static bool next_value(struct mp_mp_reader *pairs, struct mp_slice name, struct 
     return true;
 }
 
+/* Nothing is carried out before START, but that the machine found no memory and gave up. */
+static enum mp_err step_before_start(struct mp_node_run *run, mp_time now,
+                                     const struct mp_graph_event *ev)
+{
+    struct mp_graph_effects out;
+    MP_TRY(mp_graph_step(run->graph, now, ev, &out));
+    return out.count == 0 ? MP_OK : MP_ENOMEM;
+}
+
 /* Puts in what the earlier run had. MP_ENOENT: there is no step `from`. */
 static enum mp_err preset(mp_time now, struct mp_node_run *run, const struct mp_node_resume *r,
                           uint64_t defects)
@@ -509,7 +518,6 @@ static enum mp_err preset(mp_time now, struct mp_node_run *run, const struct mp_
     struct mp_mp_reader steps;
     struct mp_mp_reader results = {0};
     struct mp_mp_reader whole = {0};
-    struct mp_graph_effects out;
     if (mp_mp_get_array(r->steps, &count, &steps) != MP_OK ||
         mp_mp_get_map(r->results, &pairs, &results) != MP_OK)
         count = 0;
@@ -517,7 +525,7 @@ static enum mp_err preset(mp_time now, struct mp_node_run *run, const struct mp_
         whole = (struct mp_mp_reader){0};
     if (r->from.size != 0) {
         const struct mp_graph_event from = {.kind = MP_GRAPH_FROM, .from = {.name = r->from}};
-        MP_TRY(mp_graph_step(run->graph, now, &from, &out));
+        MP_TRY(step_before_start(run, now, &from));
     }
     for (uint32_t i = 0; i < count; i++) {
         struct mp_slice step;
@@ -540,7 +548,7 @@ static enum mp_err preset(mp_time now, struct mp_node_run *run, const struct mp_
         ev.preset.bytes = size > 0 ? (uint64_t)size : 0;
         ev.preset.is_gone =
             size > MP_TRACE_RESULT_MAX && !next_value(&whole, ev.preset.name, &ev.preset.value);
-        enum mp_err err = mp_graph_step(run->graph, now, &ev, &out);
+        enum mp_err err = step_before_start(run, now, &ev);
         if (err != MP_OK && err != MP_ENOENT)
             return err;
     }

@@ -1,6 +1,6 @@
 /* What happens to links as time passes: seeds are dialled until one leads into the cluster, those
  * who take too long to greet are let go, and links that carry nothing are closed when they are
- * many. */
+ * many, or when another one has replaced them. */
 #include "src/base/assert.h"
 #include "src/core/node/node_internal.h"
 
@@ -58,17 +58,58 @@ static void seed_tick(struct mp_node *n, mp_time now, uint32_t number)
     mp_node_link_dial(n, link, &seed->addr);
 }
 
-/* Whether something goes on that came over it. */
-static bool is_serving(const struct mp_node *n, uint64_t client)
+/* --- hanging up --- */
+
+/* The other end is asked first, since a request of its may be on its way. It says yes if it has
+ * none, and holds new ones back until the link is closed or, since this end has one meanwhile, is
+ * not. */
+static void ask_to_hang_up(struct mp_node *n, struct mp_node_link *l)
 {
-    const struct mp_rpc_origin peer = {.kind = MP_RPC_PEER, .owner = client};
-    return mp_rpc_has_calls(&n->rpc, &peer) || mp_node_outs_has_relays(n, client);
+    l->is_asked = true;
+    mp_node_send_frame(n, l->client, MP_FRAME_PING, MP_NODE_HANG_UP_ID, (struct mp_slice){0},
+                       (struct mp_rpc_payload){0});
 }
 
-static bool is_idle(const struct mp_node *n, mp_time now, const struct mp_node_link *l)
+void mp_node_link_ping(struct mp_node *n, uint32_t link, uint64_t id)
 {
-    return l->state == MP_NODE_LINK_UP && l->is_ours && l->out_count == 0 &&
-           l->used_at + MP_MS(MP_LINK_IDLE_MS) <= now && !is_serving(n, l->client);
+    struct mp_node_link *l = &n->links[link];
+    if (id == MP_NODE_HANG_UP_ID && l->out_count != 0)
+        id = MP_NODE_STAY_ID;
+    l->is_held_back = id == MP_NODE_HANG_UP_ID || (l->is_held_back && id != MP_NODE_STAY_ID);
+    mp_node_send_frame(n, l->client, MP_FRAME_PONG, id, (struct mp_slice){0},
+                       (struct mp_rpc_payload){0});
+    mp_node_outs_flush(n, link);
+}
+
+static void hang_up(struct mp_node *n, mp_time now, uint32_t link)
+{
+    mp_node_close_client(n, n->links[link].client);
+    mp_node_link_end(n, now, link);
+}
+
+void mp_node_link_pong(struct mp_node *n, mp_time now, uint32_t link, uint64_t id)
+{
+    struct mp_node_link *l = &n->links[link];
+    bool was_asked = l->is_asked;
+    if (id == MP_NODE_GOODBYE_ID)
+        l->is_told = false;
+    if (!was_asked || (id != MP_NODE_HANG_UP_ID && id != MP_NODE_STAY_ID))
+        return;
+    l->is_asked = false;
+    l->used_at = now;
+    if (id == MP_NODE_STAY_ID)
+        return;
+    if (l->out_count == 0)
+        hang_up(n, now, link);
+    else
+        mp_node_send_frame(n, l->client, MP_FRAME_PING, MP_NODE_STAY_ID, (struct mp_slice){0},
+                           (struct mp_rpc_payload){0});
+}
+
+static bool is_idle(mp_time now, const struct mp_node_link *l)
+{
+    return l->state == MP_NODE_LINK_UP && l->is_ours && !l->is_asked && l->out_count == 0 &&
+           l->used_at + MP_MS(MP_LINK_IDLE_MS) <= now;
 }
 
 /* One of our links that carry nothing: that to a seed as soon as there are enough others, so that
@@ -84,7 +125,7 @@ static bool sweep_idle(struct mp_node *n, mp_time now)
     for (uint32_t i = 0; i < n->link_used; i++) {
         const struct mp_node_link *l = &n->links[i];
         others += mp_node_link_is_any(l);
-        if (!is_idle(n, now, l))
+        if (!is_idle(now, l))
             continue;
         idle++;
         if (l->was_seed)
@@ -97,26 +138,19 @@ static bool sweep_idle(struct mp_node *n, mp_time now)
                                                                         : MP_NODE_NONE;
     if (gone == MP_NODE_NONE || !mp_node_make_room(n))
         return false;
-    mp_node_close_client(n, n->links[gone].client);
-    mp_node_link_end(n, now, gone);
+    ask_to_hang_up(n, &n->links[gone]);
     return true;
 }
 
-/* A connection that another one to the same node has replaced, and that nothing hangs on. The end
- * that dialled it closes it. */
-static void surplus_tick(struct mp_node *n, mp_time now, uint32_t link)
+/* A connection that another one to the same node has replaced: nothing new goes over it. The end
+ * that dialled it closes it when nothing hangs on it any more. */
+static void surplus_tick(struct mp_node *n, mp_time now, struct mp_node_link *l, uint32_t link)
 {
-    struct mp_node_link *l = &n->links[link];
-    const struct mp_rpc_origin origin = {.kind = MP_RPC_PEER, .owner = l->client};
     if (!l->is_ours || mp_node_link_of_member(n, l->member) == link)
         return;
-    if (l->out_count != 0 || mp_rpc_has_calls(&n->rpc, &origin) ||
-        mp_node_outs_has_relays(n, l->client)) {
-        mp_node_link_due(n, l, now + MP_MS(MP_LINK_IDLE_MS));
-        return;
-    }
-    mp_node_close_client(n, l->client);
-    mp_node_link_end(n, now, link);
+    mp_node_link_due(n, l, now + MP_MS(MP_LINK_IDLE_MS));
+    if (l->out_count == 0 && !l->is_asked)
+        ask_to_hang_up(n, l);
 }
 
 void mp_node_links_tick(struct mp_node *n, mp_time now)
@@ -133,10 +167,9 @@ void mp_node_links_tick(struct mp_node *n, mp_time now)
         }
         l->due_at = MP_NEVER;
         if (l->state == MP_NODE_LINK_GREETING) {
-            mp_node_close_client(n, l->client);
-            mp_node_link_end(n, now, i);
+            hang_up(n, now, i);
         } else if (l->state == MP_NODE_LINK_UP) {
-            surplus_tick(n, now, i);
+            surplus_tick(n, now, l, i);
         } else if (l->state == MP_NODE_LINK_WAITING && l->out_count == 0) {
             mp_node_link_free(n, i);
         } else if (l->state == MP_NODE_LINK_WAITING && l->member != MP_NODE_NONE) {

@@ -69,12 +69,6 @@ static struct mp_rpc_owner *find_owner(const struct mp_rpc *r, const struct mp_r
     return &owners->items[place];
 }
 
-bool mp_rpc_has_calls(const struct mp_rpc *r, const struct mp_rpc_origin *origin)
-{
-    const struct mp_rpc_owner *o = find_owner(r, origin);
-    return o && o->first != MP_RPC_NONE;
-}
-
 const struct mp_rpc_call *mp_rpc_next(const struct mp_rpc *r, uint32_t *slot)
 {
     while (*slot < r->capacity) {

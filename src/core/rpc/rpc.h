@@ -241,8 +241,6 @@ void mp_rpc_fini(struct mp_rpc *r);
 
 /* The call of that number, or NULL. */
 const struct mp_rpc_call *mp_rpc_get(const struct mp_rpc *r, uint64_t call);
-/* Whether the owner in `origin` has calls that are not answered. */
-bool mp_rpc_has_calls(const struct mp_rpc *r, const struct mp_rpc_origin *origin);
 /* Calls whose numbers are in use, one by one, as below. */
 const struct mp_rpc_call *mp_rpc_next(const struct mp_rpc *r, uint32_t *slot);
 /* Waiting calls one by one: the first with a slot >= *slot, which moves behind it; NULL at the end.

@@ -251,9 +251,13 @@ static void who_drains_says_goodbye(void **state)
     cluster_free(c);
 }
 
-/* Nodes that nobody knows say HELLO. */
-static void strangers_are_let_in(struct spec_cluster *c, uint32_t count)
+/* Nodes that nobody knows say HELLO, and are taken for dialled and idle; `first`: their first
+ * connection. */
+static void strangers_are_let_in(struct spec_cluster *c, uint32_t node, uint32_t count,
+                                 uint64_t *first)
 {
+    struct mp_node *n = c->nodes[node].node;
+    *first = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct spec_alloc counted = {.fail_at = SPEC_NEVER};
         struct mp_alloc alloc = spec_alloc_of(&counted);
@@ -268,24 +272,103 @@ static void strangers_are_let_in(struct spec_cluster *c, uint32_t count)
         hello.addr.bytes[2] = (uint8_t)i;
         mp_buf_init(&b, &alloc, 0);
         assert_int_equal(mp_peer_hello_put(&b, &hello), MP_OK);
-        take_frame(c, cluster_client(c, 0), MP_FRAME_HELLO, mp_buf_slice(&b));
+        uint64_t conn = cluster_client(c, node);
+        *first = *first != 0 ? *first : conn;
+        take_frame(c, conn, MP_FRAME_HELLO, mp_buf_slice(&b));
         mp_buf_fini(&b);
     }
+    for (uint32_t i = 0; i < n->link_used; i++)
+        n->links[i].is_ours = true;
+    c->now += MP_SECONDS(15); /* as if nothing had been said for long; nobody is dead of it */
 }
 
-static void idle_links_are_closed_beyond_a_number(void **state)
+static void sweep_links(struct spec_cluster *c, uint32_t node)
+{
+    const struct mp_node_event timer = {.kind = MP_NODE_TIMER};
+    c->nodes[node].node->links_at = c->now;
+    cluster_step(c, node, &timer);
+}
+
+static void say_pong(struct spec_cluster *c, uint64_t conn, uint64_t id)
+{
+    const struct mp_node_event pong = {.kind = MP_NODE_FRAME,
+                                       .frame = {.client = conn, .type = MP_FRAME_PONG, .id = id}};
+    cluster_step(c, cluster_conn(c, conn)->node[1], &pong);
+}
+
+static void idle_links_are_closed_beyond_a_number_if_the_other_end_agrees(void **state)
 {
     (void)state;
+    uint64_t first;
     struct spec_cluster *c = cluster_new(2);
     cluster_boot(c, 0, &(struct spec_boot){.name = "a"});
-    strangers_are_let_in(c, 200);
+    strangers_are_let_in(c, 0, 200, &first);
     struct mp_node *n = c->nodes[0].node;
+    uint32_t pings = c->frames[MP_FRAME_PING];
+    sweep_links(c, 0);
+    uint32_t asked = c->frames[MP_FRAME_PING] - pings;
+    assert_in_range(asked, 200 - MP_LINKS_IDLE_MAX, 200);
     assert_int_equal(mp_node_link_count(n), 200);
-    for (uint32_t i = 0; i < n->link_used; i++)
-        n->links[i].is_ours = true; /* as if it had dialled them */
-    c->now += MP_SECONDS(15);       /* as if nothing had been said for long; nobody is dead of it */
-    mp_node_links_tick(n, c->now);
+    for (uint32_t i = 0; i < 200; i++) /* half of them agree; the rest were maybe not asked */
+        say_pong(c, first + i, i % 2 == 0 ? MP_NODE_HANG_UP_ID : MP_NODE_STAY_ID);
+    assert_in_range(mp_node_link_count(n), 100, 200 - asked / 2 + MP_LINKS_IDLE_MAX);
+    uint32_t count = mp_node_link_count(n);
+    say_pong(c, first + 1, MP_NODE_HANG_UP_ID); /* it was not asked again */
+    assert_int_equal(mp_node_link_count(n), count);
+    c->now += MP_SECONDS(15);
+    sweep_links(c, 0);
+    for (uint32_t i = 0; i < 200; i++)
+        if (mp_node_is_peer(n, first + i))
+            say_pong(c, first + i, MP_NODE_HANG_UP_ID);
     assert_in_range(mp_node_link_count(n), 0, MP_LINKS_IDLE_MAX);
+    cluster_free(c);
+}
+
+/* b wants to close its link to a, and a calls b: before, meanwhile, or after. */
+static void a_call_that_crosses_the_end_of_its_link_is_not_lost(void **state)
+{
+    (void)state;
+    uint32_t closed = 0;
+    for (int32_t after = -500; after <= 500; after += 20) { /* us */
+        uint64_t client;
+        uint64_t first;
+        struct spec_cluster *c = cluster_begin(2, 2, &client);
+        strangers_are_let_in(c, 1, 40, &first);
+        c->nodes[1].node->links[0].used_at = 0; /* the longest idle */
+        uint32_t begun = c->nodes[1].begins[SPEC_ECHO];
+        if (after >= 0)
+            sweep_links(c, 1);
+        cluster_run(c, after >= 0 ? MP_US((uint32_t)after) : 0);
+        cluster_call(c, client, 1, &(struct spec_call){.fun = "m.echo"});
+        cluster_run(c, after < 0 ? MP_US((uint32_t)-after) : 0);
+        if (after < 0)
+            sweep_links(c, 1);
+        cluster_run(c, MP_MS(10));
+        assert_result(c, client, 1);
+        assert_int_equal(c->nodes[1].begins[SPEC_ECHO] - begun, 1);
+        closed += cluster_link(c, 0, "b")->is_ours; /* a dialled anew */
+        cluster_free(c);
+    }
+    assert_in_range(closed, 5, 50); /* of 51; both happened */
+}
+
+/* A watch says nothing for long, and so does whoever asked for it. */
+static void a_link_that_somebody_waits_for_is_not_closed(void **state)
+{
+    (void)state;
+    uint64_t client;
+    uint64_t first;
+    struct spec_cluster *c = cluster_begin(2, 2, &client);
+    cluster_call(c, client, 1, &(struct spec_call){.fun = "m.slow"});
+    cluster_run(c, MP_MS(1));
+    strangers_are_let_in(c, 1, 40, &first);
+    c->nodes[1].node->links[0].used_at = 0;
+    sweep_links(c, 1);
+    cluster_run(c, MP_MS(10));
+    assert_non_null(cluster_link(c, 0, "b"));
+    assert_true(cluster_finish(c, 1, SPEC_SLOW));
+    cluster_run(c, MP_MS(1));
+    assert_result(c, client, 1);
     cluster_free(c);
 }
 
@@ -303,7 +386,9 @@ int main(void)
         cmocka_unit_test(a_node_that_hangs_up_is_not_dialled_in_a_loop),
         cmocka_unit_test(an_address_may_have_changed_hands),
         cmocka_unit_test(who_drains_says_goodbye),
-        cmocka_unit_test(idle_links_are_closed_beyond_a_number),
+        cmocka_unit_test(idle_links_are_closed_beyond_a_number_if_the_other_end_agrees),
+        cmocka_unit_test(a_call_that_crosses_the_end_of_its_link_is_not_lost),
+        cmocka_unit_test(a_link_that_somebody_waits_for_is_not_closed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
