@@ -32,6 +32,8 @@ describe("scenario", function()
     { "mixed", "--nodes", 7, "--seed", 1997000010165 }, -- no memory for the last event of a run
     { "mixed", "--nodes", 5, "--seed", 1897000017046 }, -- no memory for what a resumed run had
     { "mixed", "--nodes", 12, "--seed", 1997000020018 }, -- a call crossed the end of an idle link
+    { "graph", "--nodes", 4, "--seed", 1998500015004 }, -- a refused link had another node's request
+    { "mixed", "--nodes", 4, "--seed", 1998500056147 }, -- a watcher was told behind its link's end
     { "deploy", "--nodes", 5, "--seed", 214 }, -- two changes of one node had one stamp
     { "deploy", "--nodes", 5, "--seed", 284 }, -- two nodes were forgotten while it was under way
     { "deploy", "--nodes", 5, "--seed", 343 }, -- who was told the same twice said that it was live

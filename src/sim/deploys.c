@@ -196,13 +196,15 @@ static uint32_t request_in(struct mp_slice by)
     return number;
 }
 
-/* Who makes an entry knows all that it made before, and gives no version twice. */
+/* Who makes an entry knows all that it made before, and gives no version twice; what is live may be
+ * deployed again. */
 static void check_version(struct mp_world *w, const struct mp_world_node *n,
                           const struct mp_world_entry *made)
 {
     struct mp_deploy_entry e;
     read_entry(made, &e);
-    if (e.action != MP_DEPLOY_DEPLOY || e.is_forced || mp_world_name_in(w, e.stamp.node) != n->name)
+    if (e.action != MP_DEPLOY_DEPLOY || e.is_forced || mp_slice_equal(e.previous, e.hash) ||
+        mp_world_name_in(w, e.stamp.node) != n->name)
         return;
     for (uint32_t i = 0; i < w->entry_count; i++) {
         struct mp_deploy_entry other;

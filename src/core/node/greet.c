@@ -387,16 +387,9 @@ void mp_node_refused_frame(struct mp_node *n, mp_time now, uint32_t link, struct
         mp_node_link_due(n, l, now + MP_SECONDS(1));
         if (l->seed != MP_NODE_NONE)
             n->seeds[l->seed].due_at = now + MP_SECONDS(1);
-        if (mp_node_link_of_member(n, l->member) != link)
-            mp_node_link_free(n, link);
+        if (mp_node_link_of_member(n, l->member) != link) /* theirs is here already */
+            mp_node_link_end(n, now, link);
         mp_node_close_client(n, client);
-        return;
-    }
-    if (mp_slice_is(fault.reason, "SELF") && l->seed != MP_NODE_NONE) {
-        n->seeds[l->seed].due_at = now + MP_NODE_SEED_IS_SELF;
-        mp_text_put(&text, "one of the addresses to join is this node itself: ");
-        mp_address_put(&text, &n->seeds[l->seed].addr);
-        mp_node_log(n, 1, mp_text_slice(&text));
         return;
     }
     mp_text_put(&text, "refused by ");

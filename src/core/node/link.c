@@ -190,7 +190,7 @@ uint32_t mp_node_link_count(const struct mp_node *n)
 void mp_node_send_frame(struct mp_node *n, uint64_t client, uint8_t type, uint64_t id,
                         struct mp_slice meta, struct mp_rpc_payload payload)
 {
-    if (client == n->client_gone) {
+    if (mp_node_is_gone(n, client)) {
         if (payload.handle != 0)
             mp_node_emit(n, MP_NODE_RELEASE)->payload = payload;
         return;
@@ -206,6 +206,8 @@ void mp_node_send_frame(struct mp_node *n, uint64_t client, uint8_t type, uint64
 void mp_node_close_client(struct mp_node *n, uint64_t client)
 {
     mp_node_emit(n, MP_NODE_CLOSE)->client = client;
+    if (mp_buf_append(&n->closed, mp_slice_of(&client, sizeof(client))) != MP_OK)
+        n->is_out_of_memory = true;
     mp_node_put_off(n, MP_NODE_WORK_CLOSED, client);
 }
 

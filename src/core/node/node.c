@@ -134,10 +134,19 @@ void mp_node_log(struct mp_node *n, uint8_t level, struct mp_slice text)
     e->payload.bytes = mp_node_keep(n, text);
 }
 
+bool mp_node_is_gone(const struct mp_node *n, uint64_t client)
+{
+    const uint64_t *closed = (const uint64_t *)(const void *)n->closed.data;
+    for (size_t i = 0; i < n->closed.size / sizeof(*closed); i++)
+        if (closed[i] == client)
+            return true;
+    return client == n->client_gone;
+}
+
 void mp_node_reply(struct mp_node *n, uint64_t client, uint64_t id, uint8_t frame,
                    struct mp_slice payload)
 {
-    if (client == n->client_gone)
+    if (mp_node_is_gone(n, client))
         return;
     struct mp_node_effect *e = mp_node_emit(n, MP_NODE_REPLY);
     e->client = client;
@@ -282,6 +291,7 @@ enum mp_err mp_node_new(struct mp_node **own_out, const struct mp_node_config *c
     mp_map_init(&n->copies, a);
     mp_buf_init(&n->asked, a, 0);
     mp_buf_init(&n->high, a, 0);
+    mp_buf_init(&n->closed, a, 0);
     mp_buf_init(&n->released, a, 0);
     mp_buf_init(&n->run_asks, a, 0);
     n->code_at = MP_NEVER;
@@ -317,6 +327,7 @@ void mp_node_free(struct mp_node *n)
     mp_node_run_asks_fini(n);
     mp_node_records_fini(n);
     mp_buf_fini(&n->high);
+    mp_buf_fini(&n->closed);
     mp_node_attempts_fini(n);
     mp_node_outs_fini(n);
     mp_node_links_fini(n);
@@ -741,6 +752,7 @@ enum mp_err mp_node_step(struct mp_node *n, mp_time now, const struct mp_node_ev
     n->now = now;
     n->steps++;
     n->client_gone = 0;
+    n->closed.size = 0;
     n->route_hint = MP_ROUTER_NONE;
     if (n->chunks && (n->chunks->used != 0 || n->chunks->next))
         reset_scratch(n);

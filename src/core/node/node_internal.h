@@ -436,7 +436,7 @@ struct mp_node {
     mp_time records_at;   /* the archive */
     mp_time held_at;      /* what was released */
     uint64_t steps;       /* so far */
-    uint64_t client_gone; /* during CLIENT_GONE: nothing is said to it any more; else 0 */
+    uint64_t client_gone; /* during CLIENT_GONE; else 0 */
     struct mp_membership *membership;
     struct mp_node_work *work;
     struct mp_node_effect *effects;
@@ -482,7 +482,8 @@ struct mp_node {
     uint32_t over_count;
     uint64_t told_in; /* number of the step in which they were told `told_bytes` */
     size_t told_bytes;
-    struct mp_buf high; /* clients, uint64_t each, that have much unread */
+    struct mp_buf high;   /* clients, uint64_t each, that have much unread */
+    struct mp_buf closed; /* the same: connections that this step closed */
     struct mp_archive *archive;
     uint64_t gathers;       /* numbers of fetches for records, from MP_NODE_GATHER_FIRST on */
     struct mp_buf event;    /* the same, of a run */
@@ -564,6 +565,8 @@ struct mp_node_effect *mp_node_emit(struct mp_node *n, enum mp_node_effect_kind 
 /* Work for the end of this step; a dummy that nobody sees when memory is out. */
 struct mp_node_work *mp_node_put_off(struct mp_node *n, enum mp_node_work_kind kind, uint64_t call);
 void mp_node_log(struct mp_node *n, uint8_t level, struct mp_slice text);
+/* The connection ended, or was closed, in this very step: nothing is said to it any more. */
+bool mp_node_is_gone(const struct mp_node *n, uint64_t client);
 /* `payload` is a value; an empty one, for which there was no memory, is told as an error. */
 void mp_node_reply(struct mp_node *n, uint64_t client, uint64_t id, uint8_t frame,
                    struct mp_slice payload);

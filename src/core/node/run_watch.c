@@ -197,7 +197,7 @@ static bool send_events(struct mp_node *n, const struct mp_node_run *run, struct
         w->next = first;
         return false;
     }
-    if (w->client != n->client_gone)
+    if (!mp_node_is_gone(n, w->client))
         *mp_node_emit(n, MP_NODE_EVENTS) = events;
     struct mp_node_effect one;
     if (run->watches.size > sizeof(*w))

@@ -45,7 +45,7 @@ static void deliver(struct mp_node *n, const struct mp_topic_effect *e)
     const struct mp_peer_messages m = {.publisher = e->publisher,
                                        .dropped = is_untold ? 0 : e->dropped,
                                        .after_seq = e->after_seq};
-    if (e->client == n->client_gone || (is_untold && e->count == 0))
+    if (mp_node_is_gone(n, e->client) || (is_untold && e->count == 0))
         return;
     mp_buf_clear(&n->build);
     struct mp_slice meta = {0};
