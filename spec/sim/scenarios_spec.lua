@@ -34,6 +34,7 @@ describe("scenario", function()
     { "mixed", "--nodes", 12, "--seed", 1997000020018 }, -- a call crossed the end of an idle link
     { "graph", "--nodes", 4, "--seed", 1998500015004 }, -- a refused link had another node's request
     { "mixed", "--nodes", 4, "--seed", 1998500056147 }, -- a watcher was told behind its link's end
+    { "mixed", "--nodes", 4, "--seed", 1899900000228 }, -- two dead namesakes of one number
     { "deploy", "--nodes", 5, "--seed", 214 }, -- two changes of one node had one stamp
     { "deploy", "--nodes", 5, "--seed", 284 }, -- two nodes were forgotten while it was under way
     { "deploy", "--nodes", 5, "--seed", 343 }, -- who was told the same twice said that it was live

@@ -1,5 +1,6 @@
 /* What is said of whom, and whether it counts: statements are ordered by (generation, incarnation,
- * state), and the greater one wins, whoever passed it on. Three exceptions:
+ * state), and the greater one wins, whoever passed it on. Of two namesakes that died at equal
+ * numbers the lower address is kept, so that all nodes keep the same. Three exceptions:
  *
  *   - Of itself a node believes nobody: it answers what is worse than ALIVE with a greater
  *     incarnation, and what is above its generation with a greater generation, unless another node
@@ -27,7 +28,10 @@ static int compare(const struct mp_membership *m, uint32_t n, const struct mp_go
         return 1;
     if (e->incarnation != s->incarnation)
         return s->incarnation > e->incarnation ? 1 : -1;
-    return (int)s->state - (int)e->state;
+    if (e->state != s->state || e->state < MP_GOSSIP_DEAD || mp_swim_is_at(m, n, &s->addr))
+        return (int)s->state - (int)e->state;
+    struct mp_address known = mp_swim_address(m, n);
+    return mp_slice_compare(mp_address_slice(&known), mp_address_slice(&s->addr));
 }
 
 /* What follows from n being in another state than before. */

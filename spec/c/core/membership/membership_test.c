@@ -322,6 +322,42 @@ static void what_an_earlier_boot_was_refused_does_not_end_a_later_one(void **sta
     net_close();
 }
 
+/* Each half had one, of the same boot number, and buried it; then all meet. */
+static void of_two_dead_namesakes_all_know_the_same(void **state)
+{
+    (void)state;
+    net_open(net_seed());
+    net_cluster(8);
+    net_run(MP_SECONDS(5));
+    cut_groups(8, 4, true);
+    for (uint32_t place = 20; place < 22; place++)
+        for (uint32_t other = 0; other < 8; other++)
+            net.cut[place][other] = net.cut[other][place] = (place == 20) != (other < 4);
+    net.cut[20][21] = net.cut[21][20] = true;
+    net_run(MP_SECONDS(10));
+    for (uint32_t place = 20; place < 22; place++) {
+        net_start(place, "x", 5);
+        net_join(place, place == 20 ? 1 : 6);
+    }
+    net_run(MP_SECONDS(5));
+    net_crash(20);
+    net_crash(21);
+    net_run(MP_SECONDS(10));
+    const struct mp_member_info here = seen(0, "x");
+    const struct mp_member_info there = seen(7, "x");
+    assert_true(here.state == MP_MEMBER_DEAD && there.state == MP_MEMBER_DEAD);
+    assert_false(mp_address_equal(&here.addr, &there.addr));
+    cut_groups(8, 4, false);
+    net_run(MP_SECONDS(20));
+    const struct mp_address lower = net_address(20);
+    for (uint32_t i = 0; i < 8; i++) {
+        struct mp_member_info info = seen(i, "x");
+        assert_true(mp_address_equal(&lower, &info.addr));
+        assert_int_equal(0, net_differing(0, i));
+    }
+    net_close();
+}
+
 /* Each has half of the cluster for itself; then all meet. */
 static void of_two_settled_holders_one_ends(void **state)
 {
@@ -704,6 +740,7 @@ int main(void)
         cmocka_unit_test(a_name_whose_holder_answers_is_refused),
         cmocka_unit_test(a_holder_does_not_end_for_a_provisional_claimant),
         cmocka_unit_test(what_an_earlier_boot_was_refused_does_not_end_a_later_one),
+        cmocka_unit_test(of_two_dead_namesakes_all_know_the_same),
         cmocka_unit_test(of_two_settled_holders_one_ends),
         cmocka_unit_test(a_name_whose_holder_is_silent_changes_hands),
         cmocka_unit_test(an_old_holder_that_was_replaced_hears_so),
