@@ -105,14 +105,15 @@
 #define MP_WATCHES_MAX           16384        /* watchers of all runs of a node; more: QUEUE_FULL */
 #define MP_WATCH_STEP_BYTES      (256u << 10) /* told to one of them at once */
 #define MP_WATCHES_STEP_BYTES    (4u << 20)   /* and to all; the rest in the next step */
-#define MP_WATCH_GATHER_MS       1            /* between two tellings, while the run goes on */
-#define MP_WATCH_BEHIND_MS       60000        /* after a run's end; then it is given up */
-#define MP_WATCH_AGAIN_MS        100          /* without memory for an event */
-#define MP_RUN_KEEP_FIRST_MS     20           /* a run that lasts longer is kept while it goes on */
-#define MP_RUN_KEEP_EACH_MS      100          /* and what happened in it, so often */
-#define MP_RUN_PART_BYTES        (1u << 20)   /* of events that are kept at once */
-#define MP_RUN_PARTS_MAX         10000        /* such parts; further events are kept at the end */
-#define MP_RUN_LARGE_BYTES_MAX   (64u << 20)  /* large results that are kept of one run */
+#define MP_WATCH_GATHER_MS       1  /* between two tellings of a connection, while runs go on */
+#define MP_WATCH_TOLD_PLACES     64 /* connections of which it is known when they were told last */
+#define MP_WATCH_BEHIND_MS       60000       /* after a run's end; then it is given up */
+#define MP_WATCH_AGAIN_MS        100         /* without memory for an event */
+#define MP_RUN_KEEP_FIRST_MS     20          /* a run that lasts longer is kept while it goes on */
+#define MP_RUN_KEEP_EACH_MS      100         /* and what happened in it, so often */
+#define MP_RUN_PART_BYTES        (1u << 20)  /* of events that are kept at once */
+#define MP_RUN_PARTS_MAX         10000       /* such parts; further events are kept at the end */
+#define MP_RUN_LARGE_BYTES_MAX   (64u << 20) /* large results that are kept of one run */
 #define MP_RUN_ASKS_MAX          1024 /* requests that wait for a record from the disk; QUEUE_FULL */
 
 /* --- recorded runs --- */

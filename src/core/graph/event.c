@@ -117,17 +117,39 @@ static inline void put_uint(struct mp_out *o, const char *key, uint64_t value)
     mp_out_uint(o, value);
 }
 
-static void put_head(struct mp_graph *g, struct mp_out *o, uint64_t seq, uint32_t pairs)
+static inline uint8_t *at_text(uint8_t *at, const char *key, struct mp_slice value)
+{
+    return mp_at_str_or_nil(mp_at_text(at, key), value);
+}
+
+static inline uint8_t *at_uint(uint8_t *at, const char *key, uint64_t value)
+{
+    return mp_at_uint(mp_at_text(at, key), value);
+}
+
+static inline uint8_t *at_ms(uint8_t *at, const char *key, mp_duration value)
+{
+    return mp_at_ms(mp_at_text(at, key), value);
+}
+
+/* An event's keys and numbers take less than this, besides its texts. */
+#define FIXED_BYTES 320
+
+static inline uint8_t *at_head(struct mp_graph *g, uint8_t *at, uint64_t seq, uint32_t pairs)
 {
     const struct mp_graph_told *t = &g->log[seq - 1];
-    mp_out_map(o, HEAD_PAIRS + pairs);
-    mp_out_text(o, "event");
-    mp_out_text(o, names[t->kind]);
-    mp_out_text(o, "run_id");
-    mp_out_str(o, g->config.run_id);
-    put_uint(o, "seq", seq);
-    mp_out_text(o, "at_ms");
-    mp_out_ms(o, t->at - g->began_at);
+    at = mp_at_map(at, HEAD_PAIRS + pairs);
+    at = at_text(at, "event", mp_slice_str(names[t->kind]));
+    at = at_text(at, "run_id", g->config.run_id);
+    at = at_uint(at, "seq", seq);
+    return at_ms(at, "at_ms", t->at - g->began_at);
+}
+
+static void put_head(struct mp_graph *g, struct mp_out *o, uint64_t seq, uint32_t pairs)
+{
+    uint8_t *at = mp_out_begin(o, FIXED_BYTES + MP_AT_STR_MAX(g->config.run_id));
+    if (at)
+        mp_out_end(o, at_head(g, at, seq, pairs));
 }
 
 static void put_run_started(struct mp_graph *g, struct mp_out *o, uint64_t seq)
@@ -144,34 +166,44 @@ static void put_run_started(struct mp_graph *g, struct mp_out *o, uint64_t seq)
 static void put_step_started(struct mp_graph *g, struct mp_out *o, uint64_t seq)
 {
     const struct mp_graph_step_record *s = &g->steps[g->log[seq - 1].step];
-    put_head(g, o, seq, 5 + s->has_each);
-    put_text(o, "step", s->name);
-    put_text(o, "call", s->fun);
-    put_uint(o, "level", s->level);
-    put_text(o, "node", mp_graph_interned(g, s->plan_node));
-    put_uint(o, "attempt", 1);
+    const struct mp_slice node = mp_graph_interned(g, s->plan_node);
+    uint8_t *at =
+        mp_out_begin(o, FIXED_BYTES + MP_AT_STR_MAX(g->config.run_id) + MP_AT_STR_MAX(s->name) +
+                            MP_AT_STR_MAX(s->fun) + MP_AT_STR_MAX(node));
+    if (!at)
+        return;
+    at = at_head(g, at, seq, 5 + s->has_each);
+    at = at_text(at, "step", s->name);
+    at = at_text(at, "call", s->fun);
+    at = at_uint(at, "level", s->level);
+    at = at_text(at, "node", node);
+    at = at_uint(at, "attempt", 1);
     if (s->has_each)
-        put_uint(o, "total", g->log[seq - 1].a);
+        at = at_uint(at, "total", g->log[seq - 1].a);
+    mp_out_end(o, at);
 }
 
 static void put_succeeded(struct mp_graph *g, struct mp_out *o, uint64_t seq)
 {
     const struct mp_graph_step_record *s = &g->steps[g->log[seq - 1].step];
-    put_head(g, o, seq, 11u + s->is_defaulted + (s->error.size != 0));
-    put_text(o, "step", s->name);
-    put_uint(o, "level", s->level);
-    put_text(o, "node", mp_graph_interned(g, s->node));
-    put_uint(o, "worker", s->worker);
-    put_uint(o, "attempts", s->attempts);
-    mp_out_text(o, "queue_ms");
-    mp_out_ms(o, s->timing.queue);
-    mp_out_text(o, "network_ms");
-    mp_out_ms(o, s->timing.network);
-    mp_out_text(o, "run_ms");
-    mp_out_ms(o, s->timing.run);
-    put_uint(o, "bytes_in", s->bytes_in);
-    put_uint(o, "bytes_out", s->bytes_out);
-    mp_out_text(o, "result");
+    const struct mp_slice node = mp_graph_interned(g, s->node);
+    uint8_t *at = mp_out_begin(o, FIXED_BYTES + MP_AT_STR_MAX(g->config.run_id) +
+                                      MP_AT_STR_MAX(s->name) + MP_AT_STR_MAX(node));
+    if (!at)
+        return;
+    uint32_t pairs = 11u + s->is_defaulted + (s->error.size != 0);
+    at = at_head(g, at, seq, pairs);
+    at = at_text(at, "step", s->name);
+    at = at_uint(at, "level", s->level);
+    at = at_text(at, "node", node);
+    at = at_uint(at, "worker", s->worker);
+    at = at_uint(at, "attempts", s->attempts);
+    at = at_ms(at, "queue_ms", s->timing.queue);
+    at = at_ms(at, "network_ms", s->timing.network);
+    at = at_ms(at, "run_ms", s->timing.run);
+    at = at_uint(at, "bytes_in", s->bytes_in);
+    at = at_uint(at, "bytes_out", s->bytes_out);
+    mp_out_end(o, mp_at_text(at, "result"));
     mp_graph_put_result(o, s);
     if (s->is_defaulted) {
         mp_out_text(o, "defaulted");

@@ -190,6 +190,7 @@ static void clear_effects(struct mp_graph *g)
         g->offsets_capacity = 0;
     }
     g->effects_count = 0;
+    g->summary_size = 0;
     if (g->scratch.capacity > SCRATCH_BYTES_KEPT)
         mp_buf_fini(&g->scratch);
     mp_buf_clear(&g->scratch);

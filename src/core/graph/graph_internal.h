@@ -479,6 +479,8 @@ struct mp_graph {
     uint32_t effects_capacity;
     uint32_t offsets_capacity;
     struct mp_buf scratch;
+    size_t summary_at; /* in scratch: the summary of a run that is over; who asks again gets that */
+    size_t summary_size; /* 0: there is none */
     struct mp_graph_pieces bound;
     struct mp_buf message;
     struct mp_buf hint;

@@ -9,6 +9,37 @@
 #define DECIMALS        6
 #define DECIMALS_SCALE  1000000u
 
+/* The lowest `count` bytes of a number, the highest first, after a mark that says how many. */
+static uint8_t *put_marked(uint8_t *at, uint8_t mark, uint64_t v, unsigned count)
+{
+    *at++ = mark;
+    while (count-- > 0)
+        *at++ = (uint8_t)(v >> (8 * count));
+    return at;
+}
+
+uint8_t *mp_at_large_uint(uint8_t *at, uint64_t v)
+{
+    if (v <= UINT8_MAX)
+        return put_marked(at, 0xcc, v, 1);
+    if (v <= UINT16_MAX)
+        return put_marked(at, 0xcd, v, 2);
+    return v <= UINT32_MAX ? put_marked(at, 0xce, v, 4) : put_marked(at, 0xcf, v, 8);
+}
+
+uint8_t *mp_at_large_str_head(uint8_t *at, size_t size)
+{
+    mp_assert(size <= UINT32_MAX);
+    if (size <= UINT8_MAX)
+        return put_marked(at, 0xd9, size, 1);
+    return size <= UINT16_MAX ? put_marked(at, 0xda, size, 2) : put_marked(at, 0xdb, size, 4);
+}
+
+uint8_t *mp_at_large_map(uint8_t *at, uint32_t pairs)
+{
+    return pairs <= UINT16_MAX ? put_marked(at, 0xde, pairs, 2) : put_marked(at, 0xdf, pairs, 4);
+}
+
 void mp_out_large_uint(struct mp_out *o, uint64_t v)
 {
     if (o->err == MP_OK)
@@ -17,21 +48,9 @@ void mp_out_large_uint(struct mp_out *o, uint64_t v)
 
 void mp_out_float(struct mp_out *o, double v)
 {
-    uint64_t raw;
     uint8_t *at = mp_out_room(o, 9);
-    if (!at)
-        return;
-    memcpy(&raw, &v, 8);
-    /* Written out, so that it becomes one store: a record is full of times. */
-    at[0] = 0xcb;
-    at[1] = (uint8_t)(raw >> 56);
-    at[2] = (uint8_t)(raw >> 48);
-    at[3] = (uint8_t)(raw >> 40);
-    at[4] = (uint8_t)(raw >> 32);
-    at[5] = (uint8_t)(raw >> 24);
-    at[6] = (uint8_t)(raw >> 16);
-    at[7] = (uint8_t)(raw >> 8);
-    at[8] = (uint8_t)raw;
+    if (at)
+        mp_at_float(at, v);
 }
 
 void mp_out_str(struct mp_out *o, struct mp_slice s)
@@ -41,14 +60,11 @@ void mp_out_str(struct mp_out *o, struct mp_slice s)
         return;
     }
     uint8_t *at = mp_out_room(o, 1 + s.size);
-    if (!at)
-        return;
-    *at = (uint8_t)(0xa0 | s.size);
-    if (s.size != 0)
-        memcpy(at + 1, s.data, s.size);
+    if (at)
+        mp_at_str(at, s);
 }
 
-void mp_out_array(struct mp_out *o, uint32_t count)
+void mp_out_large_array(struct mp_out *o, uint32_t count)
 {
     if (o->err == MP_OK)
         o->err = mp_mp_put_array(o->b, count);
@@ -62,7 +78,9 @@ void mp_out_large_map(struct mp_out *o, uint32_t pairs)
 
 void mp_out_ms(struct mp_out *o, mp_duration d)
 {
-    mp_out_float(o, d == 0 ? 0 : (double)((d + 500) / 1000) / 1000.0);
+    uint8_t *at = mp_out_room(o, MP_AT_MS_MAX);
+    if (at)
+        mp_at_ms(at, d);
 }
 
 void mp_out_bytes(struct mp_out *o, struct mp_slice s)

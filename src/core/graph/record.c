@@ -66,6 +66,22 @@ struct available {
     uint32_t end; /* in by_level */
 };
 
+/* The names of steps [from, end) of by_level; `is_done`: of those that succeeded. */
+static void put_names(struct mp_graph *g, struct mp_out *o, uint32_t from, uint32_t end,
+                      bool is_done)
+{
+    size_t most = 0;
+    for (uint32_t i = from; i < end; i++)
+        most += MP_AT_STR_MAX(g->steps[g->by_level[i]].name);
+    uint8_t *at = mp_out_begin(o, most);
+    if (!at)
+        return;
+    for (uint32_t i = from; i < end; i++)
+        if (!is_done || g->steps[g->by_level[i]].state == MP_GRAPH_DONE)
+            at = mp_at_str(at, g->steps[g->by_level[i]].name);
+    mp_out_end(o, at);
+}
+
 static void put_available(struct mp_graph *g, struct mp_out *o, struct available *a, uint32_t count,
                           uint32_t end)
 {
@@ -73,11 +89,9 @@ static void put_available(struct mp_graph *g, struct mp_out *o, struct available
     mp_out_array(o, count);
     size_t at = o->b->size;
     uint8_t *names = mp_out_room(o, a->size);
-    if (names)
+    if (names && a->size != 0)
         memcpy(names, o->b->data + a->at, a->size);
-    for (uint32_t i = a->end; i < end; i++)
-        if (g->steps[g->by_level[i]].state == MP_GRAPH_DONE)
-            mp_out_str(o, g->steps[g->by_level[i]].name);
+    put_names(g, o, a->end, end, true);
     *a = (struct available){.at = at, .size = o->b->size - at, .end = end};
 }
 
@@ -105,6 +119,8 @@ uint32_t mp_graph_count_done(const struct mp_graph *g, uint32_t level)
     return count;
 }
 
+#define LEVEL_FIXED_BYTES 128 /* keys and numbers take less */
+
 /* `before` succeeded in the levels before this one. */
 static void put_level(struct mp_graph *g, struct mp_out *o, uint32_t level, uint32_t before,
                       struct available *a)
@@ -113,14 +129,14 @@ static void put_level(struct mp_graph *g, struct mp_out *o, uint32_t level, uint
     uint32_t end = g->level_first[level + 1];
     uint32_t done = mp_graph_count_done(g, level);
     uint32_t complete = level < g->levels_done ? level + 1 : g->levels_done;
-    mp_out_text(o, "level");
-    mp_out_uint(o, level);
-    mp_out_text(o, "total_levels");
-    mp_out_uint(o, g->levels);
-    mp_out_text(o, "steps");
+    uint8_t *at = mp_out_begin(o, LEVEL_FIXED_BYTES);
+    if (!at)
+        return;
+    at = mp_at_uint(mp_at_text(at, "level"), level);
+    at = mp_at_uint(mp_at_text(at, "total_levels"), g->levels);
+    mp_out_end(o, mp_at_text(at, "steps"));
     mp_out_array(o, end - first);
-    for (uint32_t i = first; i < end; i++)
-        mp_out_str(o, g->steps[g->by_level[i]].name);
+    put_names(g, o, first, end, false);
     mp_out_text(o, "results");
     mp_out_map(o, done);
     for (uint32_t i = first; i < end; i++) {
@@ -132,12 +148,13 @@ static void put_level(struct mp_graph *g, struct mp_out *o, uint32_t level, uint
     }
     if (g->count <= MP_TRACE_AVAILABLE_STEPS)
         put_available(g, o, a, before + done, end);
-    mp_out_text(o, "available_count");
-    mp_out_uint(o, before + done);
-    mp_out_text(o, "progress");
-    mp_out_float(o, 100.0 * complete / g->levels);
-    mp_out_text(o, "duration_ms");
-    mp_out_ms(o, mp_graph_level_duration(g, level));
+    at = mp_out_begin(o, LEVEL_FIXED_BYTES);
+    if (!at)
+        return;
+    at = mp_at_uint(mp_at_text(at, "available_count"), before + done);
+    at = mp_at_float(mp_at_text(at, "progress"), 100.0 * complete / g->levels);
+    at = mp_at_ms(mp_at_text(at, "duration_ms"), mp_graph_level_duration(g, level));
+    mp_out_end(o, at);
 }
 
 void mp_graph_put_level(struct mp_graph *g, struct mp_out *o, uint32_t level, uint32_t before)
@@ -179,23 +196,29 @@ static void put_levels(struct mp_graph *g, struct mp_out *o)
 
 /* --- steps --- */
 
+#define STEP_FIXED_BYTES 256 /* keys and numbers take less */
+
+/* A time that may not have come. */
+static uint8_t *at_when(const struct mp_graph *g, uint8_t *at, mp_time when, bool is_known)
+{
+    if (is_known)
+        return mp_at_ms(at, when - g->began_at);
+    return mp_at_nil(at);
+}
+
 static void put_times(struct mp_graph *g, struct mp_out *o, const struct mp_graph_step_record *s)
 {
-    mp_out_text(o, "started_ms");
-    if (s->started_at == MP_NEVER)
-        mp_out_nil(o);
-    else
-        mp_out_ms(o, s->started_at - g->began_at);
-    mp_out_text(o, "queue_ms");
-    mp_out_ms(o, s->timing.queue);
-    mp_out_text(o, "network_ms");
-    mp_out_ms(o, s->timing.network);
-    mp_out_text(o, "run_ms");
-    mp_out_ms(o, s->timing.run);
-    mp_out_text(o, "bytes_in");
-    mp_out_uint(o, s->bytes_in);
-    mp_out_text(o, "bytes_out");
-    mp_out_uint(o, s->bytes_out);
+    uint8_t *at = mp_out_begin(o, STEP_FIXED_BYTES);
+    if (!at)
+        return;
+    at = mp_at_text(at, "started_ms");
+    at = at_when(g, at, s->started_at, s->started_at != MP_NEVER);
+    at = mp_at_ms(mp_at_text(at, "queue_ms"), s->timing.queue);
+    at = mp_at_ms(mp_at_text(at, "network_ms"), s->timing.network);
+    at = mp_at_ms(mp_at_text(at, "run_ms"), s->timing.run);
+    at = mp_at_uint(mp_at_text(at, "bytes_in"), s->bytes_in);
+    at = mp_at_uint(mp_at_text(at, "bytes_out"), s->bytes_out);
+    mp_out_end(o, at);
 }
 
 static void put_items(struct mp_graph *g, struct mp_out *o, const struct mp_graph_each *e)
@@ -226,15 +249,13 @@ static bool has_slowest(const struct mp_graph_step_record *s)
 /* When it ended, what its time went into, and what only some records have. */
 static void put_extras(struct mp_graph *g, struct mp_out *o, const struct mp_graph_step_record *s)
 {
-    mp_out_text(o, "ended_ms");
-    if (s->state < MP_GRAPH_DONE)
-        mp_out_nil(o);
-    else
-        mp_out_ms(o, s->ended_at - g->began_at);
-    mp_out_text(o, "wait_ms");
-    mp_out_ms(o, s->wait);
-    mp_out_text(o, "retry_ms");
-    mp_out_ms(o, s->retry);
+    uint8_t *at = mp_out_begin(o, STEP_FIXED_BYTES);
+    if (!at)
+        return;
+    at = at_when(g, mp_at_text(at, "ended_ms"), s->ended_at, s->state >= MP_GRAPH_DONE);
+    at = mp_at_ms(mp_at_text(at, "wait_ms"), s->wait);
+    at = mp_at_ms(mp_at_text(at, "retry_ms"), s->retry);
+    mp_out_end(o, at);
     if (s->tries)
         mp_graph_put_tries(g, o, s);
     if (s->is_defaulted) {
@@ -264,27 +285,27 @@ static uint32_t node_of(const struct mp_graph_step_record *s)
 static void put_step(struct mp_graph *g, struct mp_out *o, const struct mp_graph_step_record *s)
 {
     bool is_skipped = s->because != MP_GRAPH_BECAUSE_NONE;
-    mp_out_map(o, 19u + (s->tries ? 1 : 0) + s->is_defaulted + (s->items ? 2 : 0) + has_slowest(s) +
-                      is_skipped + (is_skipped && s->because_step < g->count));
-    mp_out_text(o, "name");
-    mp_out_str(o, s->name);
-    mp_out_text(o, "call");
-    mp_out_str(o, s->fun);
-    mp_out_text(o, "version");
-    mp_out_str_or_nil(o, mp_graph_interned(g, s->version != 0 ? s->version : s->plan_version));
-    mp_out_text(o, "status");
-    mp_out_text(o, mp_graph_state_name(s->state));
-    mp_out_text(o, "node");
-    mp_out_str_or_nil(o, mp_graph_interned(g, node_of(s)));
-    mp_out_text(o, "worker");
-    if (s->worker == 0)
-        mp_out_nil(o);
-    else
-        mp_out_uint(o, s->worker);
-    mp_out_text(o, "level");
-    mp_out_uint(o, s->level);
-    mp_out_text(o, "attempts");
-    mp_out_uint(o, s->attempts);
+    const struct mp_slice version =
+        mp_graph_interned(g, s->version != 0 ? s->version : s->plan_version);
+    const struct mp_slice node = mp_graph_interned(g, node_of(s));
+    uint8_t *at =
+        mp_out_begin(o, STEP_FIXED_BYTES + MP_AT_STR_MAX(s->name) + MP_AT_STR_MAX(s->fun) +
+                            MP_AT_STR_MAX(version) + MP_AT_STR_MAX(node));
+    if (!at)
+        return;
+    at =
+        mp_at_map(at, 19u + (s->tries ? 1 : 0) + s->is_defaulted + (s->items ? 2 : 0) +
+                          has_slowest(s) + is_skipped + (is_skipped && s->because_step < g->count));
+    at = mp_at_str(mp_at_text(at, "name"), s->name);
+    at = mp_at_str(mp_at_text(at, "call"), s->fun);
+    at = mp_at_str_or_nil(mp_at_text(at, "version"), version);
+    at = mp_at_str(mp_at_text(at, "status"), mp_slice_str(mp_graph_state_name(s->state)));
+    at = mp_at_str_or_nil(mp_at_text(at, "node"), node);
+    at = mp_at_text(at, "worker");
+    at = s->worker == 0 ? mp_at_nil(at) : mp_at_uint(at, s->worker);
+    at = mp_at_uint(mp_at_text(at, "level"), s->level);
+    at = mp_at_uint(mp_at_text(at, "attempts"), s->attempts);
+    mp_out_end(o, at);
     mp_graph_put_deps(g, o, s);
     put_times(g, o, s);
     mp_out_text(o, "error");

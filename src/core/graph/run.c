@@ -882,6 +882,12 @@ enum mp_err mp_graph_time_out(struct mp_graph *g)
     return put_finished(g);
 }
 
+static void drop_scratch(struct mp_graph *g)
+{
+    mp_buf_fini(&g->scratch);
+    g->summary_size = 0;
+}
+
 static void drop_results(struct mp_graph *g)
 {
     for (uint32_t i = 0; i < g->count; i++)
@@ -889,7 +895,7 @@ static void drop_results(struct mp_graph *g)
     g->kept_bytes = 0;
     g->has_lost_results = true;
     mp_buf_fini(&g->output_bytes);
-    mp_buf_fini(&g->scratch);
+    drop_scratch(g);
 }
 
 enum mp_err mp_graph_collapse(struct mp_graph *g)
@@ -902,7 +908,7 @@ enum mp_err mp_graph_collapse(struct mp_graph *g)
         g->effects_count = 0;
     for (int attempt = 0; attempt < 2; attempt++) {
         uint32_t effects = g->effects_count;
-        mp_buf_fini(&g->scratch);
+        drop_scratch(g);
         struct mp_out o = mp_graph_message(g);
         mp_out_say(&o, "there is not enough memory for this run");
         mp_graph_drop(g, &g->error);

@@ -168,6 +168,11 @@ static void put_all(struct mp_graph *g, struct mp_out *o, uint32_t *memory)
 
 enum mp_err mp_graph_summary_put(struct mp_graph *g, struct mp_out *o)
 {
+    if (g->summary_size != 0 && o->b != &g->scratch) {
+        mp_out_bytes(o, mp_slice_of(g->scratch.data + g->summary_at, g->summary_size));
+        return o->err;
+    }
+    size_t before = o->b->size;
     uint32_t places = (g->count > g->interned_count ? g->count : g->interned_count) + 1;
     uint32_t *memory = mp_alloc_take(g->alloc, places * sizeof(*memory));
     if (!memory) {
@@ -176,5 +181,9 @@ enum mp_err mp_graph_summary_put(struct mp_graph *g, struct mp_out *o)
     }
     put_all(g, o, memory);
     mp_alloc_free(g->alloc, memory, places * sizeof(*memory));
+    if (g->phase == MP_GRAPH_PHASE_OVER && o->b == &g->scratch && o->err == MP_OK) {
+        g->summary_at = before;
+        g->summary_size = o->b->size - before;
+    }
     return o->err;
 }

@@ -482,8 +482,12 @@ struct mp_node {
     uint32_t over_count;
     uint64_t told_in; /* number of the step in which they were told `told_bytes` */
     size_t told_bytes;
-    struct mp_buf high;   /* clients, uint64_t each, that have much unread */
-    struct mp_buf closed; /* the same: connections that this step closed */
+    struct {
+        uint64_t client;
+        mp_time at;
+    } told[MP_WATCH_TOLD_PLACES]; /* events, to whom and when last; by the client's number */
+    struct mp_buf high;           /* clients, uint64_t each, that have much unread */
+    struct mp_buf closed;         /* the same: connections that this step closed */
     struct mp_archive *archive;
     uint64_t gathers;       /* numbers of fetches for records, from MP_NODE_GATHER_FIRST on */
     struct mp_buf event;    /* the same, of a run */

@@ -1,9 +1,9 @@
 /* Who watches runs. A watcher has its place in the run's log of events and is told what it lacks,
  * as fast as its connection takes it: so a slow one lags behind, a late one catches up, and neither
- * costs the run anything. What happens within a millisecond of the last telling is told together,
- * so that short steps do not cost their watchers a wake-up each. Events are made when they are
- * told, once for all who are told in one step. A watcher's last word is the run object, once it has
- * had all events. */
+ * costs the run anything. What happens within a millisecond of a connection's last telling is told
+ * together, so that short steps do not cost their watchers a wake-up each. Events are made when
+ * they are told, once for all who are told in one step. A watcher's last word is the run object,
+ * once it has had all events. */
 #include "src/base/assert.h"
 #include "src/base/limits.h"
 #include "src/core/node/runs_internal.h"
@@ -103,7 +103,8 @@ static void tell_again(struct mp_node *n, mp_time at)
     n->watch_at = at < n->watch_at ? at : n->watch_at;
 }
 
-/* Events that were made in this step: those who watch the same run lack the same ones. */
+/* Events that were made in this step: those who watch the same run lack the same ones. Where only
+ * one watches there is none (NULL). */
 struct made {
     uint64_t seq[16];
     struct mp_slice bytes[16];
@@ -112,7 +113,7 @@ struct made {
 static struct mp_slice find_made(const struct made *made, uint64_t seq)
 {
     size_t at = seq % MP_ARRAY_SIZE(made->seq);
-    return made->seq[at] == seq ? made->bytes[at] : (struct mp_slice){0};
+    return made && made->seq[at] == seq ? made->bytes[at] : (struct mp_slice){0};
 }
 
 static void note_made(struct made *made, uint64_t seq, struct mp_slice bytes)
@@ -144,10 +145,24 @@ static bool may_be_told(const struct mp_node *n, const struct mp_node_watch *w)
     return !w->is_paused && (n->high.size == 0 || find_high(n, w->client) == MP_NODE_NONE);
 }
 
-/* When one that had been told everything may be told more: at the run's end at once. */
-static mp_time told_next_at(const struct mp_node_run *run, const struct mp_node_watch *w)
+/* When one may be told more: at the run's end at once. Runs that are watched over one connection
+ * share its writes: what it was told of others before now counts as well. */
+static mp_time told_next_at(const struct mp_node *n, const struct mp_node_run *run,
+                            const struct mp_node_watch *w)
 {
-    return run->is_over || w->told_at == 0 ? 0 : mp_time_add(w->told_at, MP_MS(MP_WATCH_GATHER_MS));
+    size_t place = w->client % MP_ARRAY_SIZE(n->told);
+    mp_time last = w->told_at;
+    if (n->told[place].client == w->client && n->told[place].at != n->now)
+        last = n->told[place].at > last ? n->told[place].at : last;
+    return run->is_over || last == 0 ? 0 : mp_time_add(last, MP_MS(MP_WATCH_GATHER_MS));
+}
+
+static void note_told(struct mp_node *n, struct mp_node_watch *w)
+{
+    size_t place = w->client % MP_ARRAY_SIZE(n->told);
+    w->told_at = n->now;
+    n->told[place].client = w->client;
+    n->told[place].at = n->now;
 }
 
 static void count_told(struct mp_node *n, struct mp_node_watch *w, size_t size)
@@ -188,8 +203,8 @@ static size_t put_frame(struct mp_node *n, const struct mp_node_run *run,
 }
 
 /* What was put for a watcher goes out; others who are told the same copy it from there. */
-static bool send_events(struct mp_node *n, const struct mp_node_run *run, struct mp_node_watch *w,
-                        uint64_t first, struct made *made)
+static bool send_events(struct mp_node *n, struct mp_node_watch *w, uint64_t first,
+                        struct made *made)
 {
     struct mp_node_effect events = {.kind = MP_NODE_EVENTS, .client = w->client};
     events.payload.bytes = mp_node_keep(n, mp_buf_slice(&n->event));
@@ -200,7 +215,7 @@ static bool send_events(struct mp_node *n, const struct mp_node_run *run, struct
     if (!mp_node_is_gone(n, w->client))
         *mp_node_emit(n, MP_NODE_EVENTS) = events;
     struct mp_node_effect one;
-    if (run->watches.size > sizeof(*w))
+    if (made)
         for (uint64_t seq = first; mp_node_next_event(&events, &one); seq++)
             note_made(made, seq, one.payload.bytes);
     return true;
@@ -220,31 +235,38 @@ static bool tell_all(struct mp_node *n, struct mp_node_run *run, struct mp_node_
         count_told(n, w, size);
         w->next += has_memory;
     }
-    return (w->next == first || send_events(n, run, w, first, made)) && has_memory;
+    return (w->next == first || send_events(n, w, first, made)) && has_memory;
 }
 
 /* False: memory is out. */
-static bool tell_events(struct mp_node *n, mp_time now, struct mp_node_run *run)
+static bool tell_each(struct mp_node *n, mp_time now, struct mp_node_run *run, struct made *made)
 {
     uint32_t count;
-    struct made made = {0};
     struct mp_node_watch *all = watches_of(run, &count);
     uint64_t last = mp_graph_event_count(run->graph);
     for (uint32_t i = 0; i < count; i++) {
         struct mp_node_watch *w = &all[i];
-        mp_time at = told_next_at(run, w);
+        mp_time at = told_next_at(n, run, w);
         if (w->next > last)
             continue;
         if (now < at) {
             tell_again(n, at);
             continue;
         }
-        if (!tell_all(n, run, w, &made))
+        if (!tell_all(n, run, w, made))
             return false;
         if (w->next > last)
-            w->told_at = now;
+            note_told(n, w);
     }
     return true;
+}
+
+static bool tell_events(struct mp_node *n, mp_time now, struct mp_node_run *run)
+{
+    if (run->watches.size == sizeof(struct mp_node_watch))
+        return tell_each(n, now, run, NULL);
+    struct made made = {0};
+    return tell_each(n, now, run, &made);
 }
 
 /* The run object for those who have had all events. */
