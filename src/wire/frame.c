@@ -3,12 +3,6 @@
 
 #include "src/wire/msgpack.h"
 
-static void store_le(uint8_t *p, uint64_t v, unsigned bytes)
-{
-    for (unsigned i = 0; i < bytes; i++)
-        p[i] = (uint8_t)(v >> (8 * i));
-}
-
 static uint64_t load_le(const uint8_t *p, unsigned bytes)
 {
     uint64_t v = 0;
@@ -35,13 +29,25 @@ enum mp_err mp_preface_read(struct mp_slice bytes, uint8_t *version)
     return MP_OK;
 }
 
+/* Written out, so that it becomes two stores. */
 void mp_frame_write_header(uint8_t out[MP_FRAME_HEADER_BYTES], const struct mp_frame_header *h)
 {
-    store_le(out, h->size, 4);
+    out[0] = (uint8_t)h->size;
+    out[1] = (uint8_t)(h->size >> 8);
+    out[2] = (uint8_t)(h->size >> 16);
+    out[3] = (uint8_t)(h->size >> 24);
     out[4] = h->type;
     out[5] = h->flags;
-    store_le(out + 6, h->meta_size, 2);
-    store_le(out + 8, h->id, 8);
+    out[6] = (uint8_t)h->meta_size;
+    out[7] = (uint8_t)(h->meta_size >> 8);
+    out[8] = (uint8_t)h->id;
+    out[9] = (uint8_t)(h->id >> 8);
+    out[10] = (uint8_t)(h->id >> 16);
+    out[11] = (uint8_t)(h->id >> 24);
+    out[12] = (uint8_t)(h->id >> 32);
+    out[13] = (uint8_t)(h->id >> 40);
+    out[14] = (uint8_t)(h->id >> 48);
+    out[15] = (uint8_t)(h->id >> 56);
 }
 
 enum mp_err mp_frame_read_header(struct mp_slice bytes, uint32_t size_max,

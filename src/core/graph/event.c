@@ -11,15 +11,20 @@
 
 #define HEAD_PAIRS 4
 
-static const char *const names[] = {[MP_GRAPH_TOLD_RUN_STARTED] = "run_started",
-                                    [MP_GRAPH_TOLD_STEP_STARTED] = "step_started",
-                                    [MP_GRAPH_TOLD_STEP_SUCCEEDED] = "step_succeeded",
-                                    [MP_GRAPH_TOLD_STEP_FAILED] = "step_failed",
-                                    [MP_GRAPH_TOLD_STEP_SKIPPED] = "step_skipped",
-                                    [MP_GRAPH_TOLD_STEP_RETRIED] = "step_retried",
-                                    [MP_GRAPH_TOLD_STEP_PROGRESS] = "step_progress",
-                                    [MP_GRAPH_TOLD_LEVEL_COMPLETED] = "level_completed",
-                                    [MP_GRAPH_TOLD_RUN_FINISHED] = "run_finished"};
+#define NAME(text)                                                                                 \
+    {                                                                                              \
+        .data = (const uint8_t *)(text), .size = sizeof(text) - 1                                  \
+    }
+
+static const struct mp_slice names[] = {[MP_GRAPH_TOLD_RUN_STARTED] = NAME("run_started"),
+                                        [MP_GRAPH_TOLD_STEP_STARTED] = NAME("step_started"),
+                                        [MP_GRAPH_TOLD_STEP_SUCCEEDED] = NAME("step_succeeded"),
+                                        [MP_GRAPH_TOLD_STEP_FAILED] = NAME("step_failed"),
+                                        [MP_GRAPH_TOLD_STEP_SKIPPED] = NAME("step_skipped"),
+                                        [MP_GRAPH_TOLD_STEP_RETRIED] = NAME("step_retried"),
+                                        [MP_GRAPH_TOLD_STEP_PROGRESS] = NAME("step_progress"),
+                                        [MP_GRAPH_TOLD_LEVEL_COMPLETED] = NAME("level_completed"),
+                                        [MP_GRAPH_TOLD_RUN_FINISHED] = NAME("run_finished")};
 
 /* --- telling --- */
 
@@ -139,7 +144,7 @@ static inline uint8_t *at_head(struct mp_graph *g, uint8_t *at, uint64_t seq, ui
 {
     const struct mp_graph_told *t = &g->log[seq - 1];
     at = mp_at_map(at, HEAD_PAIRS + pairs);
-    at = at_text(at, "event", mp_slice_str(names[t->kind]));
+    at = at_text(at, "event", names[t->kind]);
     at = at_text(at, "run_id", g->config.run_id);
     at = at_uint(at, "seq", seq);
     return at_ms(at, "at_ms", t->at - g->began_at);
@@ -296,12 +301,12 @@ uint64_t mp_graph_event_count(const struct mp_graph *g)
 const char *mp_graph_event_name(const struct mp_graph *g, uint64_t seq)
 {
     mp_assert(seq >= 1 && seq <= g->log_count);
-    return names[g->log[seq - 1].kind];
+    return (const char *)names[g->log[seq - 1].kind].data;
 }
 
 const char *mp_graph_event_name_of(uint32_t number)
 {
-    return number < MP_ARRAY_SIZE(names) ? names[number] : NULL;
+    return number < MP_ARRAY_SIZE(names) ? (const char *)names[number].data : NULL;
 }
 
 bool mp_graph_event_is_success(const struct mp_graph *g, uint64_t seq, uint32_t *step)

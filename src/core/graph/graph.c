@@ -29,6 +29,7 @@ static void init_buffers(struct mp_graph *g, struct mp_alloc *a)
     mp_buf_init(&g->fault_bytes, a, 0);
     mp_buf_init(&g->output_bytes, a, 0);
     mp_buf_init(&g->scratch, a, 0);
+    mp_buf_init(&g->told_names, a, 0);
     mp_buf_init(&g->message, a, 0);
     mp_buf_init(&g->hint, a, 0);
     mp_buf_init(&g->fault, a, 0);
@@ -460,6 +461,7 @@ void mp_graph_fini(struct mp_graph *g)
     mp_buf_fini(&g->fault);
     mp_buf_fini(&g->hint);
     mp_buf_fini(&g->message);
+    mp_buf_fini(&g->told_names);
     mp_buf_fini(&g->scratch);
     mp_buf_fini(&g->output_bytes);
     mp_buf_fini(&g->fault_bytes);

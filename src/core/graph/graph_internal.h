@@ -479,6 +479,9 @@ struct mp_graph {
     uint32_t effects_capacity;
     uint32_t offsets_capacity;
     struct mp_buf scratch;
+    struct mp_buf told_names; /* of steps that succeeded, by_level [0, told_end), as level events
+                                 have them */
+    uint32_t told_end;
     size_t summary_at; /* in scratch: the summary of a run that is over; who asks again gets that */
     size_t summary_size; /* 0: there is none */
     struct mp_graph_pieces bound;

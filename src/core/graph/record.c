@@ -61,7 +61,8 @@ uint32_t mp_graph_level_pairs(const struct mp_graph *g)
 
 /* Names that were written: those of the next level come behind them. */
 struct available {
-    size_t at; /* in the buffer */
+    const struct mp_buf *in;
+    size_t at;
     size_t size;
     uint32_t end; /* in by_level */
 };
@@ -90,9 +91,9 @@ static void put_available(struct mp_graph *g, struct mp_out *o, struct available
     size_t at = o->b->size;
     uint8_t *names = mp_out_room(o, a->size);
     if (names && a->size != 0)
-        memcpy(names, o->b->data + a->at, a->size);
+        memcpy(names, a->in->data + a->at, a->size);
     put_names(g, o, a->end, end, true);
-    *a = (struct available){.at = at, .size = o->b->size - at, .end = end};
+    *a = (struct available){.in = o->b, .at = at, .size = o->b->size - at, .end = end};
 }
 
 /* From the first start to the last end among a level's steps. */
@@ -157,12 +158,22 @@ static void put_level(struct mp_graph *g, struct mp_out *o, uint32_t level, uint
     mp_out_end(o, at);
 }
 
+/* Levels are told one after the other: the names that were told already are at hand. */
 void mp_graph_put_level(struct mp_graph *g, struct mp_out *o, uint32_t level, uint32_t before)
 {
     for (uint32_t k = 0; g->has_rerun && k < level; k++)
         before = (k == 0 ? 0 : before) + mp_graph_count_done(g, k);
-    struct available none = {0};
-    put_level(g, o, level, before, &none);
+    struct mp_buf *told = &g->told_names;
+    struct available a = {.in = told, .size = told->size, .end = g->told_end};
+    if (g->has_rerun || g->told_end > g->level_first[level])
+        a = (struct available){0};
+    bool is_next = a.end == g->level_first[level] && !g->has_rerun;
+    put_level(g, o, level, before, &a);
+    if (!is_next || o->err != MP_OK || a.size < told->size)
+        return;
+    const struct mp_slice more = mp_slice_of(o->b->data + a.at + told->size, a.size - told->size);
+    if (mp_buf_append(told, more) == MP_OK)
+        g->told_end = a.end;
 }
 
 /* Complete levels, and on up to the last one where something has begun. */
