@@ -38,6 +38,8 @@ describe("scenario", function()
     { "deploy", "--nodes", 5, "--seed", 214 }, -- two changes of one node had one stamp
     { "deploy", "--nodes", 5, "--seed", 284 }, -- two nodes were forgotten while it was under way
     { "deploy", "--nodes", 5, "--seed", 343 }, -- who was told the same twice said that it was live
+    { "deploy", "--nodes", 4, "--seed", 1921000005098 }, -- back to a deploy that never came
+    { "deploy", "--nodes", 5, "--seed", 1970000052237 }, -- two namesakes had one stamp
     { "topics", "--nodes", 5, "--seed", 222 }, -- it waited for a node that did not know it
     { "topics", "--nodes", 5, "--seed", 1795938856032 }, -- a publisher's earlier life came last
   } do

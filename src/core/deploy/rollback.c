@@ -20,7 +20,7 @@ struct search {
 };
 
 /* Replaces a ROLLBACK by the DEPLOY for which it stands. One that has not come here is made up: the
- * ROLLBACK has the same content. */
+ * ROLLBACK has the same content. What went before it is not known. */
 static void resolve(const struct mp_deploy_module *m, struct mp_deploy_entry *e)
 {
     if (e->action != MP_DEPLOY_ROLLBACK)
@@ -37,6 +37,8 @@ static void resolve(const struct mp_deploy_module *m, struct mp_deploy_entry *e)
     e->action = MP_DEPLOY_DEPLOY;
     e->stamp = e->origin;
     e->origin = (struct mp_deploy_stamp){0};
+    e->parent = (struct mp_deploy_stamp){0};
+    e->previous = (struct mp_slice){0};
 }
 
 static bool fail(struct search *s, enum mp_code code, const char *reason)

@@ -236,6 +236,9 @@ static void goes_on_from_an_origin_that_is_missing(void **state)
     assert_string_equal(target(&n2, "m", "", &e), "1.1.0");
     assert_int_equal(e.stamp.epoch, origin.epoch);
     assert_int_equal(e.origin.epoch, 0);
+    struct mp_buf made_up = new_buf();
+    assert_int_equal(mp_deploy_put_entry(&made_up, &e), MP_OK);
+    mp_buf_fini(&made_up);
     assert_string_equal(back(&n2, "m", ""), "1.1.0");
     assert_null(back(&n2, "m", ""));
     (void)give(&n2, &told[0]);
