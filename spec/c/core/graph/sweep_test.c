@@ -19,7 +19,7 @@ static const char rich[] =
     "   'args':[{'$ref':'skipped.x','default':{'$ref':'a.x'}},{'$ref':'other'}]}]}";
 
 /* What is told before the end fills the room that there is at first. */
-static const char stubborn[] =
+static const char full_log[] =
     "{'steps':[{'name':'other','call':'m.o','retries':12,'backoff_ms':1,"
     "  'on_error':{'default':1}}]}";
 
@@ -196,7 +196,7 @@ static void a_run_survives_one_failed_allocation_anywhere(void **state)
     (void)state;
     sweep(rich, false, NULL, false);
     sweep(rich, false, "a", true);
-    sweep(stubborn, false, NULL, false);
+    sweep(full_log, false, NULL, false);
 }
 
 static void a_run_survives_the_end_of_memory_anywhere(void **state)
@@ -204,7 +204,7 @@ static void a_run_survives_the_end_of_memory_anywhere(void **state)
     (void)state;
     sweep(rich, true, NULL, false);
     sweep(rich, true, "a", true);
-    sweep(stubborn, true, NULL, false);
+    sweep(full_log, true, NULL, false);
 }
 
 static void a_refused_graph_does_too(void **state)
