@@ -395,14 +395,73 @@ enum mp_err mp_mp_get_map(struct mp_slice value, uint32_t *count, struct mp_mp_r
     return get_container(value, MP_MP_MAP, count, pairs);
 }
 
+/* --- writing --- */
+
 /* One marker byte and `bytes` big-endian bytes of v. */
+static uint8_t *write_marked(uint8_t *at, uint8_t marker, uint64_t v, unsigned bytes)
+{
+    *at++ = marker;
+    while (bytes-- > 0)
+        *at++ = (uint8_t)(v >> (8 * bytes));
+    return at;
+}
+
+uint8_t *mp_mp_write_uint(uint8_t *at, uint64_t v)
+{
+    if (v <= 0x7f) {
+        *at = (uint8_t)v;
+        return at + 1;
+    }
+    if (v <= UINT8_MAX)
+        return write_marked(at, 0xcc, v, 1);
+    if (v <= UINT16_MAX)
+        return write_marked(at, 0xcd, v, 2);
+    return v <= UINT32_MAX ? write_marked(at, 0xce, v, 4) : write_marked(at, 0xcf, v, 8);
+}
+
+uint8_t *mp_mp_write_str_head(uint8_t *at, uint32_t size)
+{
+    if (size <= 31) {
+        *at = (uint8_t)(0xa0 | size);
+        return at + 1;
+    }
+    if (size <= UINT8_MAX)
+        return write_marked(at, 0xd9, size, 1);
+    return size <= UINT16_MAX ? write_marked(at, 0xda, size, 2) : write_marked(at, 0xdb, size, 4);
+}
+
+/* `fixed` is the marker of up to 15, `marked` that of a count in two bytes; the next, in four. */
+static uint8_t *write_count(uint8_t *at, uint8_t fixed, uint8_t marked, uint32_t count)
+{
+    if (count <= 15) {
+        *at = (uint8_t)(fixed | count);
+        return at + 1;
+    }
+    if (count <= UINT16_MAX)
+        return write_marked(at, marked, count, 2);
+    return write_marked(at, (uint8_t)(marked + 1), count, 4);
+}
+
+uint8_t *mp_mp_write_array(uint8_t *at, uint32_t count)
+{
+    return write_count(at, 0x90, 0xdc, count);
+}
+
+uint8_t *mp_mp_write_map(uint8_t *at, uint32_t pairs)
+{
+    return write_count(at, 0x80, 0xde, pairs);
+}
+
+/* What was written at `head`, up to `end`. */
+static enum mp_err put_head(struct mp_buf *b, const uint8_t *head, const uint8_t *end)
+{
+    return mp_buf_append(b, mp_slice_of(head, (size_t)(end - head)));
+}
+
 static enum mp_err put_marked(struct mp_buf *b, uint8_t marker, uint64_t v, unsigned bytes)
 {
-    uint8_t out[9];
-    out[0] = marker;
-    for (unsigned i = 0; i < bytes; i++)
-        out[1 + i] = (uint8_t)(v >> (8 * (bytes - 1 - i)));
-    return mp_buf_append(b, mp_slice_of(out, 1 + bytes));
+    uint8_t head[MP_MP_HEAD_MAX];
+    return put_head(b, head, write_marked(head, marker, v, bytes));
 }
 
 enum mp_err mp_mp_put_nil(struct mp_buf *b)
@@ -417,13 +476,10 @@ enum mp_err mp_mp_put_bool(struct mp_buf *b, bool v)
 
 enum mp_err mp_mp_put_uint(struct mp_buf *b, uint64_t v)
 {
+    uint8_t head[MP_MP_HEAD_MAX];
     if (v <= 0x7f)
         return mp_buf_append_byte(b, (uint8_t)v);
-    if (v <= UINT8_MAX)
-        return put_marked(b, 0xcc, v, 1);
-    if (v <= UINT16_MAX)
-        return put_marked(b, 0xcd, v, 2);
-    return v <= UINT32_MAX ? put_marked(b, 0xce, v, 4) : put_marked(b, 0xcf, v, 8);
+    return put_head(b, head, mp_mp_write_uint(head, v));
 }
 
 enum mp_err mp_mp_put_int(struct mp_buf *b, int64_t v)
@@ -449,11 +505,10 @@ enum mp_err mp_mp_put_float(struct mp_buf *b, double v)
 
 enum mp_err mp_mp_put_str(struct mp_buf *b, struct mp_slice v)
 {
-    enum mp_err err = v.size <= 31           ? mp_buf_append_byte(b, (uint8_t)(0xa0 | v.size))
-                      : v.size <= UINT8_MAX  ? put_marked(b, 0xd9, v.size, 1)
-                      : v.size <= UINT16_MAX ? put_marked(b, 0xda, v.size, 2)
-                      : v.size <= UINT32_MAX ? put_marked(b, 0xdb, v.size, 4)
-                                             : MP_ETOOLARGE;
+    uint8_t head[MP_MP_HEAD_MAX];
+    if (v.size > UINT32_MAX)
+        return MP_ETOOLARGE;
+    enum mp_err err = put_head(b, head, mp_mp_write_str_head(head, (uint32_t)v.size));
     return err != MP_OK ? err : mp_buf_append(b, v);
 }
 
@@ -473,16 +528,14 @@ enum mp_err mp_mp_put_bin(struct mp_buf *b, struct mp_slice v)
 
 enum mp_err mp_mp_put_array(struct mp_buf *b, uint32_t count)
 {
-    if (count <= 15)
-        return mp_buf_append_byte(b, (uint8_t)(0x90 | count));
-    return count <= UINT16_MAX ? put_marked(b, 0xdc, count, 2) : put_marked(b, 0xdd, count, 4);
+    uint8_t head[MP_MP_HEAD_MAX];
+    return put_head(b, head, mp_mp_write_array(head, count));
 }
 
 enum mp_err mp_mp_put_map(struct mp_buf *b, uint32_t pairs)
 {
-    if (pairs <= 15)
-        return mp_buf_append_byte(b, (uint8_t)(0x80 | pairs));
-    return pairs <= UINT16_MAX ? put_marked(b, 0xde, pairs, 2) : put_marked(b, 0xdf, pairs, 4);
+    uint8_t head[MP_MP_HEAD_MAX];
+    return put_head(b, head, mp_mp_write_map(head, pairs));
 }
 
 enum mp_err mp_mp_put_bool_pair(struct mp_buf *b, const char *key, bool v)

@@ -81,6 +81,15 @@ MP_MUST_USE enum mp_err mp_mp_get_array(struct mp_slice value, uint32_t *count,
 MP_MUST_USE enum mp_err mp_mp_get_map(struct mp_slice value, uint32_t *count,
                                       struct mp_mp_reader *pairs);
 
+/* Writers into room that is there, of MP_MP_HEAD_MAX bytes at least: the shortest form of a number,
+ * or what stands before the bytes of a string, elements or pairs. They give where what follows
+ * goes. */
+#define MP_MP_HEAD_MAX 9
+uint8_t *mp_mp_write_uint(uint8_t *at, uint64_t v);
+uint8_t *mp_mp_write_str_head(uint8_t *at, uint32_t size);
+uint8_t *mp_mp_write_array(uint8_t *at, uint32_t count);
+uint8_t *mp_mp_write_map(uint8_t *at, uint32_t pairs);
+
 /* Writers: the shortest form. Errors are those of mp_buf_append; the buffer may then hold a part.
  */
 MP_MUST_USE enum mp_err mp_mp_put_nil(struct mp_buf *b);

@@ -9,43 +9,6 @@
 #define DECIMALS        6
 #define DECIMALS_SCALE  1000000u
 
-/* The lowest `count` bytes of a number, the highest first, after a mark that says how many. */
-static uint8_t *put_marked(uint8_t *at, uint8_t mark, uint64_t v, unsigned count)
-{
-    *at++ = mark;
-    while (count-- > 0)
-        *at++ = (uint8_t)(v >> (8 * count));
-    return at;
-}
-
-uint8_t *mp_at_large_uint(uint8_t *at, uint64_t v)
-{
-    if (v <= UINT8_MAX)
-        return put_marked(at, 0xcc, v, 1);
-    if (v <= UINT16_MAX)
-        return put_marked(at, 0xcd, v, 2);
-    return v <= UINT32_MAX ? put_marked(at, 0xce, v, 4) : put_marked(at, 0xcf, v, 8);
-}
-
-uint8_t *mp_at_large_str_head(uint8_t *at, size_t size)
-{
-    mp_assert(size <= UINT32_MAX);
-    if (size <= UINT8_MAX)
-        return put_marked(at, 0xd9, size, 1);
-    return size <= UINT16_MAX ? put_marked(at, 0xda, size, 2) : put_marked(at, 0xdb, size, 4);
-}
-
-uint8_t *mp_at_large_map(uint8_t *at, uint32_t pairs)
-{
-    return pairs <= UINT16_MAX ? put_marked(at, 0xde, pairs, 2) : put_marked(at, 0xdf, pairs, 4);
-}
-
-void mp_out_large_uint(struct mp_out *o, uint64_t v)
-{
-    if (o->err == MP_OK)
-        o->err = mp_mp_put_uint(o->b, v);
-}
-
 void mp_out_float(struct mp_out *o, double v)
 {
     uint8_t *at = mp_out_room(o, 9);
@@ -55,25 +18,9 @@ void mp_out_float(struct mp_out *o, double v)
 
 void mp_out_str(struct mp_out *o, struct mp_slice s)
 {
-    if (s.size > MP_OUT_SHORT_MAX) {
-        o->err = o->err != MP_OK ? o->err : mp_mp_put_str(o->b, s);
-        return;
-    }
-    uint8_t *at = mp_out_room(o, 1 + s.size);
+    uint8_t *at = mp_out_begin(o, MP_AT_STR_MAX(s));
     if (at)
-        mp_at_str(at, s);
-}
-
-void mp_out_large_array(struct mp_out *o, uint32_t count)
-{
-    if (o->err == MP_OK)
-        o->err = mp_mp_put_array(o->b, count);
-}
-
-void mp_out_large_map(struct mp_out *o, uint32_t pairs)
-{
-    if (o->err == MP_OK)
-        o->err = mp_mp_put_map(o->b, pairs);
+        mp_out_end(o, mp_at_str(at, s));
 }
 
 void mp_out_ms(struct mp_out *o, mp_duration d)

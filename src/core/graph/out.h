@@ -11,15 +11,11 @@
 
 /* --- where there is room --- */
 
-#define MP_AT_UINT_MAX       9
+#define MP_AT_HEAD_MAX       MP_MP_HEAD_MAX
 #define MP_AT_MS_MAX         9
-#define MP_AT_STR_MAX(slice) (5 + (slice).size)
+#define MP_AT_STR_MAX(slice) (MP_AT_HEAD_MAX + (slice).size)
 
 /* Each writes a value at `at`, where there is room for it, and gives where the next one goes. */
-uint8_t *mp_at_large_uint(uint8_t *at, uint64_t v);
-uint8_t *mp_at_large_str_head(uint8_t *at, size_t size);
-uint8_t *mp_at_large_map(uint8_t *at, uint32_t pairs);
-
 static inline uint8_t *mp_at_nil(uint8_t *at)
 {
     *at = 0xc0;
@@ -29,7 +25,7 @@ static inline uint8_t *mp_at_nil(uint8_t *at)
 static inline uint8_t *mp_at_uint(uint8_t *at, uint64_t v)
 {
     if (v > 0x7f)
-        return mp_at_large_uint(at, v);
+        return mp_mp_write_uint(at, v);
     *at = (uint8_t)v;
     return at + 1;
 }
@@ -46,8 +42,16 @@ static inline uint8_t *mp_at_text(uint8_t *at, const char *text)
 static inline uint8_t *mp_at_map(uint8_t *at, uint32_t pairs)
 {
     if (pairs > 15)
-        return mp_at_large_map(at, pairs);
+        return mp_mp_write_map(at, pairs);
     *at = (uint8_t)(0x80 | pairs);
+    return at + 1;
+}
+
+static inline uint8_t *mp_at_array(uint8_t *at, uint32_t count)
+{
+    if (count > 15)
+        return mp_mp_write_array(at, count);
+    *at = (uint8_t)(0x90 | count);
     return at + 1;
 }
 
@@ -72,7 +76,7 @@ static inline uint8_t *mp_at_copy(uint8_t *at, struct mp_slice s)
 static inline uint8_t *mp_at_str(uint8_t *at, struct mp_slice s)
 {
     if (s.size > MP_OUT_SHORT_MAX)
-        return mp_at_copy(mp_at_large_str_head(at, s.size), s);
+        return mp_at_copy(mp_mp_write_str_head(at, (uint32_t)s.size), s);
     *at = (uint8_t)(0xa0 | s.size);
     return mp_at_copy(at + 1, s);
 }
@@ -162,13 +166,11 @@ static inline void mp_out_bool(struct mp_out *o, bool v)
 {
     mp_out_byte(o, v ? 0xc3 : 0xc2);
 }
-void mp_out_large_uint(struct mp_out *o, uint64_t v);
 static inline void mp_out_uint(struct mp_out *o, uint64_t v)
 {
-    if (v <= 0x7f)
-        mp_out_byte(o, (uint8_t)v);
-    else
-        mp_out_large_uint(o, v);
+    uint8_t *at = mp_out_begin(o, MP_AT_HEAD_MAX);
+    if (at)
+        mp_out_end(o, mp_at_uint(at, v));
 }
 void mp_out_float(struct mp_out *o, double v);
 void mp_out_str(struct mp_out *o, struct mp_slice s);
@@ -192,21 +194,17 @@ static inline void mp_out_str_or_nil(struct mp_out *o, struct mp_slice s)
     else
         mp_out_str(o, s);
 }
-void mp_out_large_array(struct mp_out *o, uint32_t count);
 static inline void mp_out_array(struct mp_out *o, uint32_t count)
 {
-    if (count <= 15)
-        mp_out_byte(o, (uint8_t)(0x90 | count));
-    else
-        mp_out_large_array(o, count);
+    uint8_t *at = mp_out_begin(o, MP_AT_HEAD_MAX);
+    if (at)
+        mp_out_end(o, mp_at_array(at, count));
 }
-void mp_out_large_map(struct mp_out *o, uint32_t pairs);
 static inline void mp_out_map(struct mp_out *o, uint32_t pairs)
 {
-    if (pairs <= 15)
-        mp_out_byte(o, (uint8_t)(0x80 | pairs));
-    else
-        mp_out_large_map(o, pairs);
+    uint8_t *at = mp_out_begin(o, MP_AT_HEAD_MAX);
+    if (at)
+        mp_out_end(o, mp_at_map(at, pairs));
 }
 void mp_out_bytes(struct mp_out *o, struct mp_slice s);
 /* An encoded value; nil for an empty slice. */

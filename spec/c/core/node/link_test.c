@@ -352,7 +352,7 @@ static void a_call_that_crosses_the_end_of_its_link_is_not_lost(void **state)
     assert_in_range(closed, 5, 50); /* of 51; both happened */
 }
 
-/* A watch says nothing for long, and so does whoever asked for it. */
+/* A call takes long, and nobody says anything meanwhile. */
 static void a_link_that_somebody_waits_for_is_not_closed(void **state)
 {
     (void)state;
